@@ -1,0 +1,20 @@
+//! Values and rules: what a run is, and how it may change.
+//!
+//! No I/O, no clock, no git. Everything here can be tested without a file system, and is.
+
+pub mod checkpoint;
+pub mod claim;
+pub mod document;
+pub mod environment;
+pub mod event;
+pub mod gate;
+pub mod ids;
+pub mod liveness;
+pub mod names;
+pub mod pool;
+pub mod run;
+pub mod session;
+pub mod task;
+pub mod time;
+pub mod transition;
+pub mod view;

@@ -1,0 +1,167 @@
+//! What happens at gates, and to the tasks behind them.
+
+use super::{Draft, RefusedTransition};
+use crate::domain::event::WorkEnd;
+use crate::domain::gate::{Decision, Gate, GateAction, GateKind, GateState, NewGate, RECOVERY_REQUIRED};
+use crate::domain::ids::{GateId, TaskId};
+use crate::domain::run::{ActivityState, RunStatus};
+use crate::domain::task::{TaskOutcome, TaskResult, TaskState};
+
+pub(super) fn open(draft: &mut Draft<'_>, new: &NewGate) -> Result<(), RefusedTransition> {
+    if draft.read_gate(&new.id).is_ok() {
+        return Err(draft.exists("gate", &new.id));
+    }
+    if draft.run().status.is_terminal() {
+        let run = draft.run();
+        return Err(RefusedTransition::RunEnded { run: run.id.to_string(), status: run.status });
+    }
+    let (at, run) = (draft.at, draft.run().id.clone());
+    if let Some(task) = &new.task {
+        let known = draft.task(task)?;
+        known.gates.push(new.id.clone());
+        let waits = new.kind == GateKind::Approval
+            && new.key.as_deref() != Some(RECOVERY_REQUIRED)
+            && known.state == TaskState::Queued;
+        if waits {
+            draft.set_task_state(task, TaskState::PendingApproval)?;
+        }
+    }
+    if new.kind == GateKind::Question {
+        set_activity(draft, ActivityState::WaitingForUser);
+    }
+    draft.changes.gates.insert(new.id.clone(), Gate::open(new.clone(), run, at));
+    Ok(())
+}
+
+fn set_activity(draft: &mut Draft<'_>, state: ActivityState) {
+    let at = draft.at;
+    draft.run().activity.state = state;
+    draft.run().activity.at = Some(at);
+}
+
+/// Whether the gate was decided this way already, so that saying it again changes nothing.
+fn is_repeated(gate: &Gate, decision: &Decision) -> bool {
+    gate.decision.as_ref().is_some_and(|known| {
+        known.action == decision.action && (decision.action != GateAction::Answer || known.answer == decision.answer)
+    })
+}
+
+pub(super) fn decide(draft: &mut Draft<'_>, id: &GateId, decision: &Decision) -> Result<(), RefusedTransition> {
+    let gate = draft.read_gate(id)?;
+    if is_repeated(gate, decision) {
+        return Ok(());
+    }
+    if !gate.is_pending() {
+        return Err(RefusedTransition::AlreadyDecided { gate: id.clone(), state: gate.state });
+    }
+    check_fits(gate, decision)?;
+    let (task, key) = (gate.task.clone(), gate.key.clone());
+    let gate = draft.gate(id)?;
+    gate.state = decision.action.state();
+    gate.decision = Some(decision.clone());
+    match decision.action {
+        GateAction::Answer => {
+            if !has_pending_question(draft) {
+                set_activity(draft, ActivityState::Working);
+            }
+            release_task(draft, task.as_ref())
+        }
+        GateAction::Approve if key.as_deref() == Some(RECOVERY_REQUIRED) => {
+            super::run::unpause(draft);
+            Ok(())
+        }
+        GateAction::Approve => release_task(draft, task.as_ref()),
+        GateAction::Reject => reject(draft, id, task.as_ref(), key.as_deref()),
+        GateAction::Abort => super::run::cancel(draft),
+    }
+}
+
+fn check_fits(gate: &Gate, decision: &Decision) -> Result<(), RefusedTransition> {
+    let wrong = |kind, hint: String| Err(RefusedTransition::WrongDecision { gate: gate.id.clone(), kind, hint });
+    match (gate.kind, decision.action) {
+        (GateKind::Question, GateAction::Approve | GateAction::Reject) => {
+            wrong("a question", format!("answer it with `answer {}/{} TEXT`", gate.run, gate.id))
+        }
+        (GateKind::Approval, GateAction::Answer) => {
+            wrong("an approval", format!("decide it with `approve` or `reject {}/{}`", gate.run, gate.id))
+        }
+        (GateKind::Question, GateAction::Answer) if !gate.choices.is_empty() => {
+            let answer = decision.answer.as_deref().unwrap_or_default();
+            if gate.choices.iter().any(|choice| choice == answer) {
+                return Ok(());
+            }
+            wrong("a question with choices", format!("the answer is one of {}", gate.choices.join(", ")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn has_pending_question(draft: &Draft<'_>) -> bool {
+    let pending =
+        |id: &GateId| draft.read_gate(id).is_ok_and(|gate| gate.is_pending() && gate.kind == GateKind::Question);
+    draft.gate_ids().iter().any(pending)
+}
+
+/// Lets a task go on that waited at a gate, if no other gate holds it.
+fn release_task(draft: &mut Draft<'_>, task: Option<&TaskId>) -> Result<(), RefusedTransition> {
+    let Some(task) = task else { return Ok(()) };
+    let state = draft.read_task(task)?.state;
+    let waits = matches!(state, TaskState::PendingApproval | TaskState::ReviewPending | TaskState::TestPending);
+    if !waits {
+        return Ok(());
+    }
+    let next = match super::task::holding_gate(draft, task)?.map(Gate::holding_state) {
+        Some(holding) if draft.read_task(task)?.result.is_some() => holding,
+        Some(_) => TaskState::PendingApproval,
+        None if draft.read_task(task)?.result.is_some() => TaskState::Completed,
+        None => TaskState::Queued,
+    };
+    if next == state { Ok(()) } else { draft.set_task_state(task, next) }
+}
+
+fn reject(
+    draft: &mut Draft<'_>,
+    gate: &GateId,
+    task: Option<&TaskId>,
+    key: Option<&str>,
+) -> Result<(), RefusedTransition> {
+    if key == Some(RECOVERY_REQUIRED) && draft.run().status == RunStatus::Paused {
+        super::run::unpause(draft);
+    }
+    let Some(task) = task else { return Ok(()) };
+    if draft.read_task(task)?.state.is_terminal() || !draft.read_gate(gate)?.required {
+        return Ok(());
+    }
+    let summary = format!("gate {gate} was rejected");
+    let known = draft.task(task)?;
+    known.result = Some(TaskResult {
+        outcome: TaskOutcome::Failed,
+        summary: Some(summary),
+        ..super::task::result_of(TaskOutcome::Failed, &WorkEnd::default())
+    });
+    draft.set_task_state(task, TaskState::Failed)?;
+    expire_of_task(draft, task)
+}
+
+pub(super) fn expire(draft: &mut Draft<'_>, id: &GateId) -> Result<(), RefusedTransition> {
+    if draft.read_gate(id)?.is_pending() {
+        draft.gate(id)?.state = GateState::Expired;
+        if !has_pending_question(draft) && draft.run().activity.state == ActivityState::WaitingForUser {
+            set_activity(draft, ActivityState::Working);
+        }
+    }
+    Ok(())
+}
+
+/// Expires every pending gate of the run.
+pub(super) fn expire_all(draft: &mut Draft<'_>) -> Result<(), RefusedTransition> {
+    draft.gate_ids().iter().try_for_each(|id| expire(draft, id))
+}
+
+/// Expires every pending gate of a task that has ended.
+pub(super) fn expire_of_task(draft: &mut Draft<'_>, task: &TaskId) -> Result<(), RefusedTransition> {
+    let of_task =
+        |draft: &Draft<'_>, id: &GateId| draft.read_gate(id).is_ok_and(|gate| gate.task.as_ref() == Some(task));
+    let gates: Vec<_> = draft.gate_ids().into_iter().filter(|id| of_task(draft, id)).collect();
+    gates.iter().try_for_each(|id| expire(draft, id))
+}
