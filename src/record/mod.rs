@@ -1,0 +1,16 @@
+//! Domain values as bytes, and back: versioned JSON, the layout of a tree, commit messages.
+//!
+//! Must not know where bytes are kept. Invariants: a field that this version does not know survives every rewrite, at any depth;
+//! a newer major schema is refused; the fields stand in the order of the specification, so that a diff of two states reads well.
+
+mod environment;
+mod field;
+mod json;
+pub mod layout;
+pub mod message;
+mod run;
+mod session;
+mod task;
+
+pub use field::InvalidField;
+pub use json::{InvalidRecord, LARGEST_RECORD, Record, Stored, decode, document, encode, to_json, usage};
