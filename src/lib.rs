@@ -2,4 +2,5 @@
 
 pub mod domain;
 pub mod git;
+pub mod plan;
 pub mod record;

@@ -2,6 +2,13 @@
 //!
 //! Below `store` and `world`, which both stand on it; it knows nothing of runs, records or recovery.
 
+mod command_line_configuration;
+mod format;
+mod open;
 mod program;
+pub mod settings;
 
-pub use program::{Git, GitError, GitOutput};
+pub use command_line_configuration::ConfigurationParametersError;
+pub use format::RefStorage;
+pub use open::{ConfigurationScope, Identity, OpenError, Repository, Role, Surroundings};
+pub use program::{Git, GitError, GitOutput, Hooks};

@@ -2,7 +2,8 @@
 //!
 //! Owns: the environment that git gets from us, how its failure becomes an error. Must not know: what any caller wants from git.
 //! Invariant: nothing that a hook's environment sets (`GIT_INDEX_FILE`, `GIT_WORK_TREE`, `GIT_AUTHOR_DATE`, ...) reaches a git that we
-//! start, no optional lock is taken in somebody's repository, and neither fsmonitor nor an editor nor a prompt is ever started.
+//! start, no optional lock is taken in somebody's repository, neither fsmonitor nor an editor nor a prompt is ever started,
+//! and a hook only where a caller asks for it.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -44,11 +45,22 @@ const SCRUBBED: &[&str] = &[
 
 /// A git program that works in one directory.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_field_names, reason = "a git directory is called so")]
 pub struct Git {
     directory: PathBuf,
     git_dir: Option<PathBuf>,
     settings: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    hooks: Hooks,
+}
+
+/// Whether a git that we start may run the hooks of the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hooks {
+    /// None runs: the rule.
+    Off,
+    /// As configured: for `post-checkout` of a new worktree, and `reference-transaction` of a ref update.
+    AsConfigured,
 }
 
 /// What a git process that ended with 0 left behind.
@@ -98,13 +110,25 @@ impl GitError {
 impl Git {
     /// A git for the worktree or plain directory at `directory`; git finds the repository from there.
     pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), git_dir: None, settings: Vec::new(), environment: Vec::new() }
+        Self {
+            directory: directory.into(),
+            git_dir: None,
+            settings: Vec::new(),
+            environment: Vec::new(),
+            hooks: Hooks::Off,
+        }
     }
 
     /// A git for the repository whose git directory (common or of a worktree) is `git_dir`, without a worktree of its own.
     pub fn in_git_dir(git_dir: impl Into<PathBuf>) -> Self {
         let git_dir = git_dir.into();
-        Self { directory: git_dir.clone(), git_dir: Some(git_dir), settings: Vec::new(), environment: Vec::new() }
+        Self {
+            directory: git_dir.clone(),
+            git_dir: Some(git_dir),
+            settings: Vec::new(),
+            environment: Vec::new(),
+            hooks: Hooks::Off,
+        }
     }
 
     /// The same git with one more `-c key=value`.
@@ -118,6 +142,13 @@ impl Git {
     #[must_use]
     pub fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// The same git, which may run hooks or not.
+    #[must_use]
+    pub fn with_hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
         self
     }
 
@@ -140,6 +171,9 @@ impl Git {
         command.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_TERMINAL_PROMPT", "0").env("GIT_EDITOR", ":");
         command.env("LC_ALL", "C.UTF-8");
         command.args(["-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "maintenance.auto=false"]);
+        if self.hooks == Hooks::Off {
+            command.args(["-c", "core.hooksPath=/dev/null"]);
+        }
         for setting in &self.settings {
             command.arg("-c").arg(setting);
         }

@@ -21,10 +21,9 @@ pub(super) fn request(
     task: Option<&TaskId>,
     new: &NewEnvironment,
 ) -> Result<(), RefusedTransition> {
-    if draft
-        .read_environment(&new.id)
-        .is_ok_and(|known| !known.state.is_gone() && known.state != EnvironmentState::Failed)
-    {
+    if draft.read_environment(&new.id).is_ok_and(|known| {
+        !known.state.is_gone() && !known.state.is_half_made() && known.state != EnvironmentState::Failed
+    }) {
         return Err(draft.exists("environment", &new.id));
     }
     if let Some(task) = task {

@@ -1,0 +1,9 @@
+//! Looks at this machine, and acts on it: worktrees, processes, paths, clocks.
+//!
+//! Stands on `git` alone. It knows no record, no store and no plan: what a fact means is decided above.
+
+pub mod clock;
+pub mod host;
+pub mod live;
+pub mod paths;
+pub mod processes;
