@@ -22,3 +22,6 @@ pub use backend::Backend;
 pub use locks::{LockError, StaleLock};
 pub use names::{NameError, RefName, RefPrefix};
 pub use open::{OpenError, open};
+
+#[cfg(test)]
+mod tests;
