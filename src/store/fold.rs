@@ -15,7 +15,7 @@ use gix::hash::Kind;
 use rustix::fs::FlockOperation;
 
 use super::backend::{BoxedError, WriteError};
-use super::pack::{HEADER, IndexEntry, KEEP, Origin, PackDirectory, origin_of};
+use super::pack::{HEADER, IndexEntry, KEEP, Origin, PackDirectory, TEMPORARY, origin_of};
 
 /// So many packs of one batch each set a fold off.
 const MANY: usize = 32;
@@ -295,10 +295,15 @@ fn remove_pack(old: &OldPack) -> Result<(), FoldError> {
     Ok(())
 }
 
-/// What a process that was killed between two steps left: a pack or `.keep` of ours that no index goes with.
+/// What a process that was killed between two steps left: an unfinished file, a pack or `.keep` of ours that no index goes with.
 fn remove_left_over(directory: &Path) -> Result<(), FoldError> {
     for name in file_names(directory)? {
         let path = directory.join(&name);
+        if name.starts_with(TEMPORARY) && !is_recent(&path, LEFT_OVER_AFTER) {
+            // Whoever else removes it first is welcome.
+            let _ = fs::remove_file(&path);
+            continue;
+        }
         let partial = origin_of(&name).is_some() && (has_extension(&name, "pack") || has_extension(&name, "keep"));
         if !partial || path.with_extension("idx").exists() || is_recent(&path, LEFT_OVER_AFTER) {
             continue;

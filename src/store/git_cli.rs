@@ -127,17 +127,29 @@ impl GitRefs {
         }
         let input = self.instruction(name, expected, new);
         if let Err(error) = self.git.run_with_input(["update-ref", "--no-deref", "--stdin"], input.as_bytes()) {
-            let refusal = refusal(&error);
-            let found = self.read(name).map_err(unreadable)?;
-            let moved = is_expected(&found, new.as_expected());
-            if refusal == Refusal::OtherValue || (!moved && !is_expected(&found, expected)) {
-                return Err(SwapError::Lost { name: name.clone(), found });
-            }
-            if !moved {
-                return Err(self.refused(name, refusal, error));
-            }
+            self.settle(name, expected, new, error)?;
         }
         self.make_durable(name, new)
+    }
+
+    /// What a failed update came to: git's words where they are sure, the ref's value where they are not.
+    fn settle(&self, name: &RefName, expected: Expected, new: New, error: GitError) -> Result<(), SwapError> {
+        let refusal = refusal(&error);
+        // Another process may have made the very same commit: that the ref holds it does not tell that it was us who moved it.
+        if matches!(refusal, Refusal::Locked | Refusal::NameConflict) {
+            return Err(self.refused(name, refusal, error));
+        }
+        let found = self.read(name).map_err(|source| SwapError::Unreadable { name: name.clone(), source })?;
+        if refusal == Refusal::OtherValue {
+            return Err(SwapError::Lost { name: name.clone(), found });
+        }
+        if is_expected(&found, new.as_expected()) {
+            return Ok(());
+        }
+        if is_expected(&found, expected) {
+            return Err(self.refused(name, refusal, error));
+        }
+        Err(SwapError::Lost { name: name.clone(), found })
     }
 
     fn instruction(&self, name: &RefName, expected: Expected, new: New) -> String {

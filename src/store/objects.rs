@@ -357,6 +357,8 @@ impl ObjectStore {
         let counted = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 512 };
         let fresh = open_database(&self.directory, self.packs.format, counted);
         let fresh = fresh.map_err(|error| damaged(error.into()))?;
+        // All packs before any loose object: an empty file in its place (after a power cut) must not hide it.
+        fresh.packed_object_count().map_err(|error| damaged(error.into()))?;
         let found = look(&fresh).map_err(damaged)?;
         self.database.replace(fresh);
         Ok(found)

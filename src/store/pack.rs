@@ -19,6 +19,8 @@ use super::sharing::Sharing;
 pub(super) const KEEP: &[u8] = b"git-tether\n";
 /// `tether` in hexadecimal: packs of ours are known by name before anything is read.
 const MARK: &str = "746574686572";
+/// How the names of files begin that are not complete; what a killed process leaves is removed by a later fold.
+pub(super) const TEMPORARY: &str = "tether-tmp-";
 /// Bytes of a pack before its first entry.
 pub(super) const HEADER: u64 = 12;
 
@@ -47,7 +49,7 @@ pub(super) struct PackDirectory {
     pub(super) sharing: Sharing,
 }
 
-/// A file that is removed again unless it gets its final name. `git gc` removes those of a process that was killed.
+/// A file that is removed again unless it gets its final name.
 #[derive(Debug)]
 pub(super) struct Temporary {
     pub(super) file: File,
@@ -109,7 +111,8 @@ pub(super) fn finish(hasher: Hasher) -> Result<ObjectId, WriteError> {
 impl PackDirectory {
     /// A new file beside the packs, under a name that no reader looks at.
     pub(super) fn temporary(&self, what: &str) -> Result<Temporary, WriteError> {
-        let path = self.path.join(format!("tmp_{what}_{}_{:016x}", std::process::id(), fastrand::u64(..)));
+        // Not `tmp_…`: `git gc --prune=now` removes such files while they are being written.
+        let path = self.path.join(format!("{TEMPORARY}{what}-{}-{:016x}", std::process::id(), fastrand::u64(..)));
         self.sharing.create_directories(&self.path).map_err(WriteError::at("create", &self.path))?;
         let open = OpenOptions::new().read(true).write(true).create_new(true).mode(0o444).open(&path);
         let file = open.map_err(WriteError::at("create", &path))?;

@@ -122,6 +122,10 @@ fn add_change(nodes: &mut Nodes, path: &str, change: Change) -> Result<(), TreeE
 
 /// What `git fsck --strict` lets pass in a tree, on any file system.
 fn is_valid_component(name: &str) -> bool {
+    // The check below takes a NUL for any other byte.
+    if name.contains('\0') {
+        return false;
+    }
     gix::validate::path::component(
         name.as_bytes().into(),
         None,
