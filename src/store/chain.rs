@@ -280,11 +280,11 @@ pub enum TransactError<E: std::error::Error + 'static> {
         /// How many.
         attempts: u32,
         /// What the last one met.
-        source: AppendError,
+        source: Box<AppendError>,
     },
     /// It was decided, and could not be done.
     #[error(transparent)]
-    Append(AppendError),
+    Append(Box<AppendError>),
 }
 
 fn show_value(value: &RefValue) -> String {
@@ -319,9 +319,9 @@ pub fn transact<T, E: std::error::Error + 'static>(
         };
         match append(backend, name, expected, &transition) {
             Ok(new) => return Ok(Transacted { tip: Some(new), outcome, attempts }),
-            Err(error) if !error.is_lost_race() => return Err(TransactError::Append(error)),
+            Err(error) if !error.is_lost_race() => return Err(TransactError::Append(Box::new(error))),
             Err(source) if attempts >= retry.attempts => {
-                return Err(TransactError::Contended { name: name.clone(), attempts, source });
+                return Err(TransactError::Contended { name: name.clone(), attempts, source: Box::new(source) });
             }
             Err(_) => retry.pause(attempts - 1),
         }

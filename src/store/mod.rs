@@ -24,4 +24,5 @@ pub use names::{NameError, RefName, RefPrefix};
 pub use open::{OpenError, open};
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 mod tests;

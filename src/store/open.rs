@@ -112,7 +112,7 @@ fn check_format(path: &Path) -> Result<RefStorage, OpenError> {
     }
     for section in configuration.sections_by_name("extensions").into_iter().flatten() {
         for name in section.body().value_names() {
-            let name = name.to_string();
+            let name: String = name.clone();
             if !KNOWN_EXTENSIONS.contains(&name.to_ascii_lowercase().as_str()) {
                 return Err(OpenError::Extension { name });
             }

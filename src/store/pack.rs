@@ -132,7 +132,7 @@ impl PackDirectory {
         bytes.extend_from_slice(checksum.as_slice());
         let mut pack = self.temporary("pack")?;
         pack.file.write_all(&bytes).map_err(WriteError::at("write", &pack.path))?;
-        self.publish(pack, checksum, entries, Origin::Fresh)
+        self.publish(&pack, checksum, entries, Origin::Fresh)
     }
 
     /// Completes a pack whose file holds room for the header, then the entries.
@@ -152,12 +152,12 @@ impl PackDirectory {
         let checksum = finish(checksum.map_err(WriteError::at("write", &pack.path))?)?;
         let append = pack.file.seek(SeekFrom::End(0)).and_then(|_| pack.file.write_all(checksum.as_slice()));
         append.map_err(WriteError::at("write", &pack.path))?;
-        self.publish(pack, checksum, entries, origin)
+        self.publish(&pack, checksum, entries, origin)
     }
 
     fn publish(
         &self,
-        pack: Temporary,
+        pack: &Temporary,
         checksum: ObjectId,
         entries: &[IndexEntry],
         origin: Origin,
@@ -172,7 +172,7 @@ impl PackDirectory {
 
         let stem = self.new_name(origin);
         let named = |extension: &str| self.path.join(format!("{stem}.{extension}"));
-        let named_all = self.name_files(&pack, &index, &named);
+        let named_all = self.name_files(pack, &index, &named);
         if named_all.is_err() {
             // Nobody can know of a pack without an index yet.
             let _ = fs::remove_file(named("pack"));
@@ -249,12 +249,11 @@ fn index_bytes(entries: &[IndexEntry], pack_checksum: ObjectId, format: Kind) ->
     let mut far = Vec::new();
     for entry in &sorted {
         let near = u32::try_from(entry.offset).ok().filter(|offset| offset & 0x8000_0000 == 0);
-        let word = match near {
-            Some(offset) => offset,
-            None => {
-                far.push(entry.offset);
-                u32::try_from(far.len() - 1).map_err(|_| WriteError::TooMuch)? | 0x8000_0000
-            }
+        let word = if let Some(offset) = near {
+            offset
+        } else {
+            far.push(entry.offset);
+            u32::try_from(far.len() - 1).map_err(|_| WriteError::TooMuch)? | 0x8000_0000
         };
         bytes.extend_from_slice(&word.to_be_bytes());
     }

@@ -88,9 +88,9 @@ pub fn edit(
             fan_out(backend, base, children)?;
         }
     }
-    let changed = apply(backend, batch, &mut entries, nodes, "")?;
+    let outcome = apply(backend, batch, &mut entries, nodes, "")?;
     match base {
-        Some(base) if changed == Changed::No => Ok(base),
+        Some(base) if outcome == Changed::No => Ok(base),
         // Unlike a directory, the root is written even if it is empty.
         _ => write(batch, entries),
     }
