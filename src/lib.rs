@@ -4,3 +4,5 @@ pub mod domain;
 pub mod git;
 pub mod plan;
 pub mod record;
+pub mod store;
+pub mod world;

@@ -1,0 +1,317 @@
+//! Folding many small packs of ours into one.
+//!
+//! Owns: which packs are folded, and the order in which old ones go. Must not know: refs, or what objects say.
+//! Invariants: an object of a pack of ours is in some pack of ours at every moment, on disk; a pack without a `.keep` of ours is not touched;
+//! each object is copied a logarithmic number of times.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use gix::ObjectId;
+use gix::hash::Kind;
+use rustix::fs::FlockOperation;
+
+use super::backend::{BoxedError, WriteError};
+use super::pack::{HEADER, IndexEntry, KEEP, Origin, PackDirectory, TEMPORARY, origin_of};
+
+/// So many packs of one batch each set a fold off.
+const MANY: usize = 32;
+/// Packs above this are left as they are: copying them costs more than looking into them.
+const LARGEST_FOLDED: u64 = 256 << 20;
+/// A file of a pack without its fellows is left over from a killed process once it is this old.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// As long as git itself believes a `gc.pid`.
+const GC_BELIEVED_FOR: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// What a fold did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folded {
+    /// There was not enough to fold.
+    Nothing,
+    /// Another fold, or git's own garbage collection, is at work.
+    Busy,
+    /// Several packs became one.
+    Packs {
+        /// How many went.
+        packs: usize,
+        /// How many objects the new one has.
+        objects: usize,
+    },
+}
+
+/// Why packs were not folded. Every object is where it was, or in the new pack too.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// A file could not be looked at or removed.
+    #[error("could not {attempted} {}", path.display())]
+    Io {
+        /// What was attempted, as a verb.
+        attempted: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A pack of ours is not what we wrote.
+    #[error("{} is damaged: {what}", path.display())]
+    Damaged {
+        /// The pack.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// An index could not be read.
+    #[error("could not understand {}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong.
+        source: BoxedError,
+    },
+    /// The new pack could not be written.
+    #[error("could not write the folded pack")]
+    Write(#[from] WriteError),
+}
+
+impl FoldError {
+    fn at(attempted: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { attempted, path, source }
+    }
+}
+
+struct OldPack {
+    stem: PathBuf,
+    size: u64,
+}
+
+impl OldPack {
+    fn file(&self, extension: &str) -> PathBuf {
+        self.stem.with_extension(extension)
+    }
+}
+
+/// Folds if there is a reason to; `common` is the repository's common directory.
+pub(super) fn fold(packs: &PackDirectory, common: &Path) -> Result<Folded, FoldError> {
+    if count_fresh(&packs.path)? < MANY {
+        return Ok(Folded::Nothing);
+    }
+    if git_collects_garbage(common) {
+        return Ok(Folded::Busy);
+    }
+    let Some(_lock) = take_lock(packs, common)? else { return Ok(Folded::Busy) };
+    remove_left_over(&packs.path)?;
+    let chosen = choose(foldable(packs)?);
+    if chosen.len() < 2 {
+        return Ok(Folded::Nothing);
+    }
+    let objects = write_folded(packs, &chosen)?;
+    // A garbage collection that has just begun has listed the kept packs and wants to find them again.
+    if git_collects_garbage(common) {
+        return Ok(Folded::Busy);
+    }
+    for old in &chosen {
+        remove_pack(old)?;
+    }
+    Ok(Folded::Packs { packs: chosen.len(), objects })
+}
+
+fn file_names(directory: &Path) -> Result<Vec<String>, FoldError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(FoldError::at("list", directory))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(FoldError::at("list", directory))?;
+        if let Ok(name) = entry.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
+}
+
+fn count_fresh(directory: &Path) -> Result<usize, FoldError> {
+    let names = file_names(directory)?;
+    Ok(names.iter().filter(|name| has_extension(name, "idx") && origin_of(name) == Some(Origin::Fresh)).count())
+}
+
+fn is_recent(path: &Path, within: Duration) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    // A time in the future is recent as well.
+    modified
+        .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age <= within) || at > SystemTime::now())
+}
+
+fn git_collects_garbage(common: &Path) -> bool {
+    ["gc.pid", "gc.pid.lock", "objects/maintenance.lock"]
+        .iter()
+        .any(|name| is_recent(&common.join(name), GC_BELIEVED_FOR))
+}
+
+/// The lock is free once its file is closed, however the process ends.
+fn take_lock(packs: &PackDirectory, common: &Path) -> Result<Option<File>, FoldError> {
+    let directory = common.join("tether");
+    packs.sharing.create_directories(&directory).map_err(FoldError::at("create", &directory))?;
+    let path = directory.join("fold.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(FoldError::at("open", &path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(FoldError::at("lock", path)(error.into())),
+    }
+}
+
+/// Packs of ours that may be folded, smallest first.
+fn foldable(packs: &PackDirectory) -> Result<Vec<OldPack>, FoldError> {
+    let Some(indexed) = in_multi_pack_index(&packs.path)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for name in file_names(&packs.path)? {
+        if !has_extension(&name, "idx") || origin_of(&name).is_none() || indexed.contains(&name) {
+            continue;
+        }
+        let stem = packs.path.join(&name).with_extension("");
+        let old = OldPack { size: 0, stem };
+        let ours = fs::read(old.file("keep")).is_ok_and(|content| content == KEEP);
+        if let (true, Ok(metadata)) = (ours, fs::metadata(old.file("pack")))
+            && metadata.len() <= LARGEST_FOLDED
+        {
+            found.push(OldPack { size: metadata.len(), ..old });
+        }
+    }
+    found.sort_unstable_by(|a, b| (a.size, &a.stem).cmp(&(b.size, &b.stem)));
+    Ok(found)
+}
+
+/// The packs that git has listed in an index over several; `None` if that cannot be known.
+fn in_multi_pack_index(directory: &Path) -> Result<Option<HashSet<String>>, FoldError> {
+    if directory.join("multi-pack-index.d").exists() {
+        return Ok(None);
+    }
+    let path = directory.join("multi-pack-index");
+    if !path.exists() {
+        return Ok(Some(HashSet::new()));
+    }
+    let index = gix::odb::pack::multi_index::File::at(&path, None);
+    let index = index.map_err(|source| FoldError::Index { path, source: source.into() })?;
+    Ok(Some(index.index_names().iter().map(|name| name.to_string_lossy().into_owned()).collect()))
+}
+
+/// All packs up to the largest one that is not more than twice what is smaller than it: what stays grows at least threefold from one to
+/// the next, so there are few of them, and an object that is copied lands in a pack half as large again at least.
+fn choose(mut packs: Vec<OldPack>) -> Vec<OldPack> {
+    let mut before = 0;
+    let mut last = 0;
+    for (at, pack) in packs.iter().enumerate() {
+        if pack.size <= 2 * before {
+            last = at + 1;
+        }
+        before += pack.size;
+    }
+    packs.truncate(last);
+    packs
+}
+
+fn write_folded(packs: &PackDirectory, chosen: &[OldPack]) -> Result<usize, FoldError> {
+    let folded = packs.temporary("pack")?;
+    let mut sink = BufWriter::with_capacity(1 << 16, &folded.file);
+    sink.write_all(&[0; 12]).map_err(WriteError::at("write", &folded.path))?;
+    let mut entries = Vec::new();
+    let mut known = HashSet::new();
+    let mut end = HEADER;
+    for old in chosen {
+        copy_entries(old, packs.format, |id, crc, raw| {
+            if known.insert(id) {
+                sink.write_all(raw).map_err(WriteError::at("write", &folded.path))?;
+                entries.push(IndexEntry { id, crc, offset: end });
+                end += raw.len() as u64;
+            }
+            Ok(())
+        })?;
+    }
+    sink.flush().map_err(WriteError::at("write", &folded.path))?;
+    drop(sink);
+    packs.publish_file(folded, &entries, Origin::Folded)?;
+    Ok(entries.len())
+}
+
+/// Hands every entry of a pack on as it lies there, after checking it against the index.
+fn copy_entries(
+    old: &OldPack,
+    format: Kind,
+    mut hand_on: impl FnMut(ObjectId, u32, &[u8]) -> Result<(), FoldError>,
+) -> Result<(), FoldError> {
+    let path = old.file("idx");
+    let index = gix::odb::pack::index::File::at(&path, format);
+    let index = index.map_err(|source| FoldError::Index { path, source: source.into() })?;
+    let mut entries: Vec<_> = index.iter().collect();
+    entries.sort_unstable_by_key(|entry| entry.pack_offset);
+
+    let path = old.file("pack");
+    let file = File::open(&path).map_err(FoldError::at("open", &path))?;
+    let end = file.metadata().map_err(FoldError::at("read", &path))?.len().saturating_sub(format.len_in_bytes() as u64);
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    reader.seek(SeekFrom::Start(HEADER)).map_err(FoldError::at("read", &path))?;
+    let damaged = |what: &str| FoldError::Damaged { path: path.clone(), what: what.to_owned() };
+    let mut raw = Vec::new();
+    let mut at = HEADER;
+    for (number, entry) in entries.iter().enumerate() {
+        let next = entries.get(number + 1).map_or(end, |next| next.pack_offset);
+        if entry.pack_offset != at || next <= at {
+            return Err(damaged("its index names other places"));
+        }
+        raw.resize(usize::try_from(next - at).map_err(|_| damaged("an entry is too large"))?, 0);
+        reader.read_exact(&mut raw).map_err(FoldError::at("read", &path))?;
+        let crc = crc32fast::hash(&raw);
+        if entry.crc32 != Some(crc) {
+            return Err(damaged("an entry does not have the checksum that its index names"));
+        }
+        if !(1..=4).contains(&(raw[0] >> 4 & 7)) {
+            return Err(damaged("an entry is a delta, which we do not write"));
+        }
+        hand_on(entry.oid, crc, &raw)?;
+        at = next;
+    }
+    Ok(())
+}
+
+/// In git's own order: a reader that has the index open and misses the pack looks at the directory again.
+fn remove_pack(old: &OldPack) -> Result<(), FoldError> {
+    for extension in ["idx", "pack", "rev", "keep"] {
+        let path = old.file(extension);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FoldError::at("remove", path)(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What a process that was killed between two steps left: an unfinished file, a pack or `.keep` of ours that no index goes with.
+fn remove_left_over(directory: &Path) -> Result<(), FoldError> {
+    for name in file_names(directory)? {
+        let path = directory.join(&name);
+        if name.starts_with(TEMPORARY) && !is_recent(&path, LEFT_OVER_AFTER) {
+            // Whoever else removes it first is welcome.
+            let _ = fs::remove_file(&path);
+            continue;
+        }
+        let partial = origin_of(&name).is_some() && (has_extension(&name, "pack") || has_extension(&name, "keep"));
+        if !partial || path.with_extension("idx").exists() || is_recent(&path, LEFT_OVER_AFTER) {
+            continue;
+        }
+        let keep = path.with_extension("keep");
+        if fs::read(&keep).is_ok_and(|content| content == KEEP) {
+            remove_pack(&OldPack { stem: path.with_extension(""), size: 0 })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! The store: refs and objects below `refs/tether/`, and chains of commits made of them.
+//!
+//! Owns: reading, compare-and-swap, durability, the layout of trees. Must not know: what a record says, what the world looks like, or who asks.
+//! Invariant: one transition is one commit and one compare-and-swap of one ref, on disk when it is reported.
+
+pub mod backend;
+pub mod chain;
+pub mod fold;
+pub mod memory;
+pub mod names;
+pub mod objects;
+pub mod sharing;
+pub mod tree;
+
+mod files;
+mod git_cli;
+mod locks;
+mod open;
+mod pack;
+
+pub use backend::Backend;
+pub use locks::{LockError, StaleLock};
+pub use names::{NameError, RefName, RefPrefix};
+pub use open::{OpenError, open};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+mod tests;
