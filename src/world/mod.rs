@@ -7,3 +7,9 @@ pub mod host;
 pub mod live;
 pub mod paths;
 pub mod processes;
+pub mod worktree_facts;
+pub mod worktree_mark;
+pub mod worktrees;
+
+#[cfg(test)]
+mod test_repository;
