@@ -8,7 +8,11 @@ pub mod live;
 pub mod paths;
 pub mod processes;
 pub mod worktree_facts;
+mod worktree_lock;
+pub mod worktree_make;
 pub mod worktree_mark;
+mod worktree_register;
+pub mod worktree_remove;
 pub mod worktrees;
 
 #[cfg(test)]

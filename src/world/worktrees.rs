@@ -187,9 +187,10 @@ impl WorktreeList {
     /// Where a branch (full ref name) is checked out, or held by a rebase or bisect: the directory and, for linked ones, the
     /// registration. A vanished worktree holds its branch too, as it does for git.
     pub fn find_holder_of(&self, branch: &str) -> Option<BranchHolder<'_>> {
-        let holds = |head: &Head, git_dir: &Path| {
-            matches!(head, Head::Branch(name) if name == branch)
-                || find_branch_of_operation(git_dir).is_some_and(|name| name == branch)
+        // A rebase or bisect detaches HEAD: only there is it worth looking for one.
+        let holds = |head: &Head, git_dir: &Path| match head {
+            Head::Branch(name) => name == branch,
+            _ => find_branch_of_operation(git_dir).is_some_and(|name| name == branch),
         };
         if let Some(path) = &self.main.path
             && holds(&self.main.head, &self.common_dir)
@@ -451,6 +452,7 @@ fn read_lock(admin_dir: &Path) -> Lock {
     match std::fs::read(admin_dir.join("locked")) {
         Ok(text) => match text.trim().to_str_lossy().as_ref() {
             "initializing" => Lock::Initializing,
+            reason if reason.starts_with(worktree_mark::LOCK_PREFIX) => Lock::Initializing,
             reason => Lock::Locked(reason.to_owned()),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => Lock::Unlocked,
