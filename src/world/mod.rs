@@ -2,6 +2,7 @@
 //!
 //! Stands on `git` alone. It knows no record, no store and no plan: what a fact means is decided above.
 
+pub mod cleanliness;
 pub mod clock;
 pub mod host;
 pub mod live;
