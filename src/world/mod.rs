@@ -2,8 +2,19 @@
 //!
 //! Stands on `git` alone. It knows no record, no store and no plan: what a fact means is decided above.
 
+pub mod cleanliness;
 pub mod clock;
 pub mod host;
 pub mod live;
 pub mod paths;
 pub mod processes;
+pub mod worktree_facts;
+mod worktree_lock;
+pub mod worktree_make;
+pub mod worktree_mark;
+mod worktree_register;
+pub mod worktree_remove;
+pub mod worktrees;
+
+#[cfg(test)]
+mod test_repository;

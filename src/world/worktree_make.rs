@@ -1,0 +1,462 @@
+//! Making a worktree, so that a kill at any moment leaves something that the same call finishes.
+//!
+//! Owns: the order of the steps. Must not know: records, saved work, who wants the worktree.
+//! Invariant: registered (marked, locked) first, filled next, the branch last by compare-and-swap; nothing is done to a path that
+//! holds anything, to a registration that does not bear the caller's mark, or to a branch that stands elsewhere.
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gix::ObjectId;
+
+use super::paths::{self, Occupancy, PathError};
+use super::worktree_lock::{WorktreeLock, WorktreeLockError};
+use super::worktree_mark::{self, Mark, Stage};
+use super::worktree_register::{self, RegisterError};
+use super::worktrees::{
+    BranchHolder, Head, ListError, Lock, LookUpError, Place, Registration, WorktreeList, read_registration,
+    read_worktrees,
+};
+use crate::git::{GitError, Hooks, RefStorage, Repository};
+
+/// How often a branch that moves while its files are written is followed.
+const FOLLOWED_MOVES: usize = 5;
+
+/// The worktree to make.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Where: as resolved and recorded.
+    pub path: PathBuf,
+    /// What its HEAD is to be.
+    pub head: OrderedHead,
+    /// For whom; its stage does not matter.
+    pub mark: Mark,
+    /// What to do with a registration of ours whose directory has vanished.
+    pub vanished: Vanished,
+    /// How long to wait for others that make worktrees.
+    pub patience: Duration,
+}
+
+/// What the HEAD of a new worktree is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderedHead {
+    /// This commit, on no branch.
+    Detached(ObjectId),
+    /// A new branch (full ref name) at this commit.
+    NewBranch {
+        /// The branch.
+        name: String,
+        /// Where it begins.
+        start: ObjectId,
+    },
+    /// A branch (full ref name) that is there, at its tip.
+    ExistingBranch(String),
+}
+
+/// What to do with a complete registration of ours whose directory has vanished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vanished {
+    /// Leave it: what git holds of it (index, operation in progress) has not been saved.
+    Refuse,
+    /// Replace it: the caller has saved what git holds of it.
+    Replace,
+}
+
+/// A worktree that is complete.
+#[derive(Debug)]
+pub struct Made {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its admin directory.
+    pub admin_dir: PathBuf,
+    /// The commit that it was filled from.
+    pub commit: ObjectId,
+    /// Whether there was anything to do.
+    pub how: How,
+    /// What became of the `post-checkout` hook.
+    pub hook: HookOutcome,
+}
+
+/// What there was to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// All of it.
+    Fresh,
+    /// The rest of what an earlier call began.
+    Finished,
+    /// Nothing.
+    AlreadyThere,
+}
+
+/// What became of the `post-checkout` hook.
+#[derive(Debug)]
+pub enum HookOutcome {
+    /// There is none, or it was not its turn.
+    NotRun,
+    /// It ended with 0.
+    Ran,
+    /// It failed; the worktree is complete all the same, as with git.
+    Failed(GitError),
+}
+
+/// Why no worktree was made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// The lock was not to be had.
+    #[error(transparent)]
+    Lock(#[from] WorktreeLockError),
+    /// The list of worktrees could not be read.
+    #[error("could not read the worktrees")]
+    List(#[from] ListError),
+    /// The path does not lead where it was recorded.
+    #[error("could not use the path of the worktree")]
+    Path(#[from] PathError),
+    /// The path now leads elsewhere: one of its parents has become a symlink.
+    #[error("{} now leads to {}", path.display(), leads_to.display())]
+    PathChanged {
+        /// The path as recorded.
+        path: PathBuf,
+        /// Where it leads.
+        leads_to: PathBuf,
+    },
+    /// Something is at the path.
+    #[error("{} is not empty", path.display())]
+    Occupied {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The path is registered for somebody else.
+    #[error("{} is registered for another worktree, {}", path.display(), name.to_string_lossy())]
+    RegisteredForOthers {
+        /// The path.
+        path: PathBuf,
+        /// The registration.
+        name: OsString,
+    },
+    /// The worktree stands at another path.
+    #[error("the worktree stands at {}", path.display())]
+    Moved {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The directory of a complete worktree has vanished, and what git holds of it is not known to be saved.
+    #[error("the directory of the worktree {} has vanished", name.to_string_lossy())]
+    Vanished {
+        /// The registration.
+        name: OsString,
+    },
+    /// Somebody has locked it.
+    #[error("the worktree {} is locked: {reason}", name.to_string_lossy())]
+    Locked {
+        /// The registration.
+        name: OsString,
+        /// The reason given.
+        reason: String,
+    },
+    /// The new branch exists.
+    #[error("the branch {name} exists")]
+    BranchExists {
+        /// Its full ref name.
+        name: String,
+    },
+    /// The branch does not exist.
+    #[error("the branch {name} does not exist")]
+    NoSuchBranch {
+        /// Its full ref name.
+        name: String,
+    },
+    /// The branch is checked out, or held by a rebase or bisect.
+    #[error("the branch {name} is checked out at {}", path.display())]
+    BranchHeld {
+        /// Its full ref name.
+        name: String,
+        /// Where.
+        path: PathBuf,
+    },
+    /// The branch kept moving.
+    #[error("the branch {name} moved while it was checked out")]
+    BranchMoves {
+        /// Its full ref name.
+        name: String,
+    },
+    /// The branch could not be looked up.
+    #[error(transparent)]
+    LookUp(#[from] LookUpError),
+    /// The registration could not be written.
+    #[error("could not register the worktree")]
+    Register(#[from] RegisterError),
+    /// A file could not be written or removed.
+    #[error("could not {attempt} {}", path.display())]
+    File {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// git could not fill the worktree, make the branch or attach HEAD.
+    #[error("git could not {attempt}")]
+    Git {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What git said.
+        source: GitError,
+    },
+}
+
+/// Makes the worktree, or finishes what an earlier call began.
+pub fn make(repository: &Repository, order: &Order) -> Result<Made, MakeError> {
+    let lock = WorktreeLock::take(&repository.tether_dir(), order.patience)?;
+    let list = read_worktrees(repository)?;
+    check_path(&order.path)?;
+    let begun = find_begun(&list, order)?;
+    let (admin_dir, how) = match begun {
+        Begun::Complete(found) => {
+            let commit = list.find_head_id(repository, &found.head)?;
+            let commit = commit.unwrap_or_else(|| ObjectId::null(repository.object_hash()));
+            let (path, admin_dir) = (order.path.clone(), found.admin_dir.clone());
+            return Ok(Made { path, admin_dir, commit, how: How::AlreadyThere, hook: HookOutcome::NotRun });
+        }
+        Begun::Partly(found) => {
+            let _ = find_start(repository, &list, order, Some(found))?;
+            (found.admin_dir.clone(), How::Finished)
+        }
+        Begun::NotYet { vanished } => {
+            check_vacant(&order.path)?;
+            let start = find_start(repository, &list, order, vanished)?;
+            if let Some(vanished) = vanished {
+                remove_admin_dir(&vanished.admin_dir)?;
+            }
+            let mark = order.mark.at(Stage::Filling);
+            create_directory(&order.path)?;
+            (worktree_register::register(repository, &order.path, start, &mark)?, How::Fresh)
+        }
+    };
+    let commit = fill(repository, order, &admin_dir)?;
+    let hook = complete(repository, order, &admin_dir, commit, &lock)?;
+    Ok(Made { path: order.path.clone(), admin_dir, commit, how, hook })
+}
+
+enum Begun<'a> {
+    NotYet { vanished: Option<&'a Registration> },
+    Partly(&'a Registration),
+    Complete(&'a Registration),
+}
+
+/// How far earlier calls got.
+fn find_begun<'a>(list: &'a WorktreeList, order: &Order) -> Result<Begun<'a>, MakeError> {
+    let at_path = list.find_at(&order.path);
+    let Some(found) = list.find_marked(&order.mark) else {
+        return match at_path {
+            Some(other) => Err(MakeError::RegisteredForOthers { path: order.path.clone(), name: other.name.clone() }),
+            None => Ok(Begun::NotYet { vanished: None }),
+        };
+    };
+    if let Lock::Locked(reason) = &found.lock {
+        return Err(MakeError::Locked { name: found.name.clone(), reason: reason.clone() });
+    }
+    if let Some(other) = at_path.filter(|other| other.name != found.name) {
+        return Err(MakeError::RegisteredForOthers { path: order.path.clone(), name: other.name.clone() });
+    }
+    let here = found.path.as_ref() == Some(&order.path);
+    let stage = found.mark.as_ref().map_or(Stage::Made, |mark| mark.stage);
+    match (&found.place, stage) {
+        (Place::Linked, _) if !here => {
+            Err(MakeError::Moved { path: found.path.clone().unwrap_or_else(|| order.path.clone()) })
+        }
+        (Place::Linked, Stage::Made) => Ok(Begun::Complete(found)),
+        (Place::Linked, Stage::Filling) => Ok(Begun::Partly(found)),
+        (Place::Gone | Place::Unlinked, Stage::Filling) if here && holds_nothing_but_our_scratch(&order.path) => {
+            Ok(Begun::Partly(found))
+        }
+        (Place::Gone | Place::NoPath, Stage::Removing | Stage::Filling) => Ok(Begun::NotYet { vanished: Some(found) }),
+        (Place::Gone | Place::NoPath | Place::Unlinked, _) => match order.vanished {
+            Vanished::Replace => Ok(Begun::NotYet { vanished: Some(found) }),
+            Vanished::Refuse => Err(MakeError::Vanished { name: found.name.clone() }),
+        },
+        _ => Err(MakeError::Occupied { path: order.path.clone() }),
+    }
+}
+
+fn check_path(path: &Path) -> Result<(), MakeError> {
+    let leads_to = paths::resolve(path)?;
+    if leads_to == path { Ok(()) } else { Err(MakeError::PathChanged { path: path.to_owned(), leads_to }) }
+}
+
+fn check_vacant(path: &Path) -> Result<(), MakeError> {
+    match paths::look_at(path) {
+        Occupancy::Gone | Occupancy::EmptyDirectory => Ok(()),
+        Occupancy::Unreadable(source) => Err(MakeError::File { attempt: "look at", path: path.to_owned(), source }),
+        _ if holds_nothing_but_our_scratch(path) => remove_scratch(path),
+        _ => Err(MakeError::Occupied { path: path.to_owned() }),
+    }
+}
+
+fn create_directory(path: &Path) -> Result<(), MakeError> {
+    std::fs::create_dir_all(path).map_err(file_error("create", path))?;
+    // A parent that was swapped for a symlink between the check and now.
+    check_path(path)
+}
+
+pub(super) fn holds_nothing_but_our_scratch(path: &Path) -> bool {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == ".git.tether-new")),
+        Err(error) => paths::is_nothing_there(&error),
+    }
+}
+
+pub(super) fn remove_scratch(path: &Path) -> Result<(), MakeError> {
+    remove_file(&path.join(".git.tether-new"))
+}
+
+fn remove_file(path: &Path) -> Result<(), MakeError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The commit to begin at; checks that the branch can be had.
+fn find_start(
+    repository: &Repository,
+    list: &WorktreeList,
+    order: &Order,
+    own: Option<&Registration>,
+) -> Result<ObjectId, MakeError> {
+    let (name, start) = match &order.head {
+        OrderedHead::Detached(id) => return Ok(*id),
+        OrderedHead::NewBranch { name, start } => (name, Some(*start)),
+        OrderedHead::ExistingBranch(name) => (name, None),
+    };
+    let is_own = |holder: &BranchHolder<'_>| matches!((holder, own), (BranchHolder::Linked(found), Some(own)) if found.name == own.name);
+    if let Some(holder) = list.find_holder_of(name).filter(|holder| !is_own(holder)) {
+        let path = holder.path().map(Path::to_owned).unwrap_or_default();
+        return Err(MakeError::BranchHeld { name: name.clone(), path });
+    }
+    match (find_tip(repository, name)?, start) {
+        (None, Some(start)) => Ok(start),
+        // Killed between the branch and the HEAD on it: the branch is ours, still where it began.
+        (Some(tip), Some(start)) if own.is_some() && (tip == start || attached(own, name)) => Ok(tip),
+        (Some(_), Some(_)) => Err(MakeError::BranchExists { name: name.clone() }),
+        (Some(tip), None) => Ok(tip),
+        (None, None) => Err(MakeError::NoSuchBranch { name: name.clone() }),
+    }
+}
+
+fn attached(own: Option<&Registration>, branch: &str) -> bool {
+    own.is_some_and(|own| matches!(&own.head, Head::Branch(name) if name == branch))
+}
+
+/// The tip of a branch, asked of whoever keeps the refs.
+pub(super) fn find_tip(repository: &Repository, name: &str) -> Result<Option<ObjectId>, MakeError> {
+    if repository.ref_storage() == RefStorage::Files {
+        return Ok(super::worktrees::find_branch_tip(repository, name)?);
+    }
+    match repository.git().run(["rev-parse", "--verify", "-q", "--end-of-options", name]) {
+        Ok(output) => Ok(ObjectId::from_hex(output.text().as_bytes()).ok()),
+        Err(error) if error.exit_code() == Some(1) => Ok(None),
+        Err(source) => Err(MakeError::Git { attempt: "look up the branch", source }),
+    }
+}
+
+/// Links and fills the worktree, then makes the branch and puts HEAD on it. Returns the commit that it stands on.
+fn fill(repository: &Repository, order: &Order, admin_dir: &Path) -> Result<ObjectId, MakeError> {
+    create_directory(&order.path)?;
+    remove_scratch(&order.path)?;
+    // We hold the lock, and so would a git that a killed call left behind: these are nobody's any more.
+    for stale in ["index.lock", "HEAD.lock"] {
+        remove_file(&admin_dir.join(stale))?;
+    }
+    let registration = read_registration(admin_dir, repository.common_dir());
+    if !matches!(registration.place, Place::Linked) {
+        worktree_register::write_link(&order.path, admin_dir).map_err(file_error("link", &order.path))?;
+    }
+    let git = repository.git_in(&order.path);
+    let reset = |to: &str| {
+        let reset = git.run(["reset", "--hard", "-q", "--no-recurse-submodules", to, "--"]);
+        reset.map_err(|source| MakeError::Git { attempt: "fill the worktree", source })
+    };
+    let name = match &order.head {
+        OrderedHead::Detached(id) => {
+            reset(&id.to_string())?;
+            return Ok(*id);
+        }
+        OrderedHead::NewBranch { name, .. } | OrderedHead::ExistingBranch(name) => name,
+    };
+    if attached(Some(&registration), name) {
+        reset("HEAD")?;
+        let tip = find_tip(repository, name)?;
+        return tip.ok_or_else(|| MakeError::NoSuchBranch { name: name.clone() });
+    }
+    for _ in 0..FOLLOWED_MOVES {
+        let commit = match (find_tip(repository, name)?, &order.head) {
+            (Some(tip), _) => tip,
+            (None, OrderedHead::NewBranch { start, .. }) => *start,
+            (None, _) => return Err(MakeError::NoSuchBranch { name: name.clone() }),
+        };
+        reset(&commit.to_string())?;
+        if let OrderedHead::NewBranch { start, .. } = &order.head {
+            create_branch(repository, name, *start)?;
+        }
+        if find_tip(repository, name)? == Some(commit) {
+            let attach = git.run(["symbolic-ref", "-m", "worktree: on its branch", "HEAD", name]);
+            attach.map_err(|source| MakeError::Git { attempt: "put HEAD on the branch", source })?;
+            return Ok(commit);
+        }
+    }
+    Err(MakeError::BranchMoves { name: name.clone() })
+}
+
+fn create_branch(repository: &Repository, name: &str, start: ObjectId) -> Result<(), MakeError> {
+    let null = ObjectId::null(repository.object_hash()).to_string();
+    let git = repository.git().with_hooks(Hooks::AsConfigured);
+    match git.run(["update-ref", "-m", "branch: made for a worktree", "--", name, &start.to_string(), &null]) {
+        Ok(_) => Ok(()),
+        Err(source) => match find_tip(repository, name)? {
+            Some(tip) if tip == start => Ok(()),
+            Some(_) => Err(MakeError::BranchExists { name: name.to_owned() }),
+            None => Err(MakeError::Git { attempt: "make the branch", source }),
+        },
+    }
+}
+
+fn complete(
+    repository: &Repository,
+    order: &Order,
+    admin_dir: &Path,
+    commit: ObjectId,
+    lock: &WorktreeLock,
+) -> Result<HookOutcome, MakeError> {
+    remove_file(&admin_dir.join("locked"))?;
+    let hook = if repository.has_hook("post-checkout") {
+        lock.keep_from_children().map_err(file_error("keep the lock of", admin_dir))?;
+        let null = ObjectId::null(repository.object_hash()).to_string();
+        let git = repository.git_in(&order.path).with_hooks(Hooks::AsConfigured);
+        let words = ["hook", "run", "--ignore-missing", "post-checkout", "--", &null, &commit.to_string(), "1"];
+        git.run(words).map_or_else(HookOutcome::Failed, |_| HookOutcome::Ran)
+    } else {
+        HookOutcome::NotRun
+    };
+    worktree_mark::write(admin_dir, &order.mark.at(Stage::Made)).map_err(file_error("mark", admin_dir))?;
+    Ok(hook)
+}
+
+/// Removes one admin directory, which must be one: directly below `worktrees` of a common directory.
+pub(super) fn remove_admin_dir(admin_dir: &Path) -> Result<(), MakeError> {
+    match std::fs::remove_dir_all(admin_dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error("remove", admin_dir)(error)),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn file_error(attempt: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> MakeError {
+    let path = path.to_owned();
+    move |source| MakeError::File { attempt, path, source }
+}
+
+#[cfg(test)]
+#[path = "worktree_make_tests.rs"]
+mod tests;
