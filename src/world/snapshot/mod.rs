@@ -10,6 +10,7 @@
 //! filters). Limits: empty directories and permission bits other than "executable" are not kept, and submodules only by their commit.
 
 mod content;
+mod contents;
 
 mod directory;
 mod index_lines;
@@ -17,6 +18,7 @@ mod layout;
 mod operation;
 mod patterns;
 mod place;
+mod restore;
 
 mod save;
 mod sink;
@@ -32,10 +34,12 @@ use gix::ObjectId;
 use gix::bstr::BString;
 use std::path::PathBuf;
 
+pub use contents::{Content, ContentStatus, contents};
 pub use directory::save_directory;
 pub use patterns::DEFAULT_EXCLUDES;
 pub use place::WorktreePlace;
 
+pub use restore::{RestoreError, RestoreTarget, RestoreWarning, Restored, Trust, restore};
 pub use save::{save, save_vanished};
 pub use sink::{LooseSink, ObjectSink, SinkError};
 
