@@ -145,7 +145,7 @@ fn rebase_cherry_pick_and_revert_in_progress() {
         assert!(!saved.clean);
         write(work, "a.txt", "resolved\n");
         git(work, &["add", "a.txt"]);
-        git(work, &[operation[0], "--skip"]);
+        git(work, &[operation[0], "--abort"]);
     }
 }
 
@@ -473,7 +473,8 @@ fn what_git_holds_of_a_vanished_worktree() {
     git(work, &["add", "-A"]);
     let (git_dir, index) = (fixture.place().git_dir, text(work, &["ls-files", "--stage"]));
     std::fs::remove_dir_all(work).unwrap();
-    let saved = save_vanished(&git_dir, &SaveOptions::default(), &mut fixture.sink()).unwrap();
+    let saved =
+        save_vanished(&git_dir, &fixture.main.join(".git"), &SaveOptions::default(), &mut fixture.sink()).unwrap();
     assert_eq!((saved.files, saved.branch.as_deref()), (2, Some("refs/heads/work")));
     fixture.destroy_and_recreate_vanished(&saved);
     restore(&RestoreTarget::Worktree(fixture.place()), saved.commit, Trust::Own).unwrap();

@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Files larger than this are hashed and written without holding them in memory, unless a filter applies.
 const LARGE: u64 = 32 << 20;
@@ -41,6 +41,8 @@ pub(super) struct Reading {
     pub(super) raw: Option<Vec<u8>>,
     /// What the file looked like when it was read.
     pub(super) mark: FileMark,
+    /// When that was.
+    pub(super) seen_at: SystemTime,
     /// Whether it held still.
     pub(super) rest: Rest,
     /// What the filter said if it failed.
@@ -110,6 +112,12 @@ impl<'a> Reader<'a> {
 
     /// Reads the file at `path`, which the index has as `indexed`; `None` if no file or link is there.
     pub(super) fn read(&mut self, path: &BStr, indexed: Option<Mode>) -> Result<Option<Reading>, SaveError> {
+        let seen_at = SystemTime::now();
+        let reading = self.read_now(path, indexed)?;
+        Ok(reading.map(|reading| Reading { seen_at, ..reading }))
+    }
+
+    fn read_now(&mut self, path: &BStr, indexed: Option<Mode>) -> Result<Option<Reading>, SaveError> {
         let absolute = self.root.join(std::ffi::OsStr::from_bytes(path));
         let converts = match self.filters.as_mut() {
             Some(filters) => filters.convert(path, &self.repository)?,
@@ -232,7 +240,16 @@ pub(super) enum Filtering {
 
 impl Reading {
     fn new(leaf: Leaf, held: Held, mark: FileMark) -> Self {
-        Self { leaf, held, raw: None, mark, rest: Rest::Settled, filter_failure: None, not_exact: None }
+        Self {
+            leaf,
+            held,
+            raw: None,
+            mark,
+            seen_at: SystemTime::now(),
+            rest: Rest::Settled,
+            filter_failure: None,
+            not_exact: None,
+        }
     }
 }
 

@@ -105,11 +105,22 @@ pub(super) fn read_head(repository: &gix::Repository, git_dir: &Path) -> Result<
     if refs_need_git(repository) {
         return read_head_with_git(git_dir);
     }
-    let head = repository.head().map_err(|source| failed(source.into()))?;
-    let branch = head.referent_name().map(|name| name.as_bstr().to_str_lossy().into_owned());
-    let commit = head.id().map(|id| id.object()).transpose().map_err(|source| failed(source.into()))?;
-    let commit = commit.map(gix::Object::peel_to_commit).transpose().map_err(|source| failed(source.into()))?;
-    Ok(Head { commit: commit.map(|commit| commit.id), branch })
+    // The worktree's own HEAD file: the repository may have been opened elsewhere, its directory being gone.
+    let text = std::fs::read(git_dir.join("HEAD")).map_err(|source| failed(source.into()))?;
+    let text = text.trim_end();
+    let Some(name) = text.strip_prefix(b"ref:") else {
+        let id = ObjectId::from_hex(text).map_err(|source| failed(source.into()))?;
+        return Ok(Head { commit: Some(id), branch: None });
+    };
+    let name = name.trim().as_bstr();
+    let find = || repository.try_find_reference(name).map_err(|source| failed(source.into()));
+    // A ref that is being packed may be missed once.
+    let found = match find()? {
+        None => find()?,
+        found => found,
+    };
+    let commit = found.map(|mut found| found.peel_to_commit()).transpose().map_err(|source| failed(source.into()))?;
+    Ok(Head { commit: commit.map(|commit| commit.id), branch: Some(name.to_str_lossy().into_owned()) })
 }
 
 fn read_head_with_git(git_dir: &Path) -> Result<Head, SaveError> {

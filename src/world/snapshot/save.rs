@@ -70,8 +70,13 @@ pub fn save(place: &WorktreePlace, options: &SaveOptions, sink: &mut dyn ObjectS
 
 /// Saves what git still holds of a worktree whose directory is gone: its index, HEAD and an operation in progress, from its own git
 /// directory `git_dir`. The tree is the index's content.
-pub fn save_vanished(git_dir: &Path, options: &SaveOptions, sink: &mut dyn ObjectSink) -> Result<Saved, SaveError> {
-    let repository = open_repository(git_dir)?.to_thread_local();
+pub fn save_vanished(
+    git_dir: &Path,
+    common_dir: &Path,
+    options: &SaveOptions,
+    sink: &mut dyn ObjectSink,
+) -> Result<Saved, SaveError> {
+    let repository = open_repository(common_dir)?.to_thread_local();
     let head = read_head(&repository, git_dir)?;
     let index = read_index(&repository, &git_dir.join("index"))?;
     let presence = if index.is_some() { IndexPresence::Present } else { IndexPresence::Absent };
@@ -182,10 +187,11 @@ impl Draft {
                 self.change(path.clone(), None, Some(now));
             }
         }
-        for &at in &found.present {
-            let path = path(at);
+        let present = found.present.iter().map(|&at| path(at));
+        // What a sparse index holds as one directory is walked as if it were untracked.
+        for path in present.chain(found.untracked.iter().cloned()) {
             let staged = self.staged.get_mut(&path).into_iter().flat_map(|staged| staged.lines.iter_mut());
-            for line in staged.chain(self.flagged.get_mut(&path)) {
+            for line in staged.chain(self.flagged.get_mut(&path)).filter(|line| line.skip_worktree) {
                 line.on_disk = true;
             }
         }
@@ -209,7 +215,8 @@ impl Draft {
 
     /// Notes what stands at `path` now; `in_index` is what HEAD has there too unless something is staged.
     fn change(&mut self, path: BString, in_index: Option<Leaf>, now: Option<Leaf>) {
-        let head = self.staged.get(&path).map_or(in_index, |staged| staged.head);
+        let flagged = self.flagged.get(&path).map(|line| line.leaf);
+        let head = self.staged.get(&path).map_or(in_index.or(flagged), |staged| staged.head);
         self.changes.insert(path, (head, now));
     }
 

@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// How often everything is looked at again for files that changed meanwhile.
 const ROUNDS: usize = 4;
@@ -94,37 +94,38 @@ impl Desk<'_> {
 
     /// Reads again what changed since it was read, or may have within the clock's tick, until all holds still.
     fn settle(&self, wanted: &[Wanted], readings: &mut BTreeMap<BString, Reading>) -> Result<(), SaveError> {
-        let mut hot = wait_for_tick(readings);
-        for round in 0..ROUNDS {
-            let restless: Vec<Wanted> = wanted
-                .iter()
-                .filter(|(path, _)| hot.contains(path) || !self.holds(path.as_bstr(), readings.get(path)))
-                .cloned()
-                .collect();
+        for _ in 0..ROUNDS {
+            let restless = self.restless(wanted, readings);
             if restless.is_empty() {
                 return Ok(());
             }
+            std::thread::sleep(TICK);
             let mut again = self.read_all(&restless)?;
-            for (path, _) in &restless {
-                let reading = again.remove(path);
-                let last = round + 1 == ROUNDS;
-                let unsettled = last && !hot.contains(path);
-                let reading = reading
-                    .map(|reading| if unsettled { Reading { rest: Rest::Unsettled, ..reading } } else { reading });
-                match reading {
-                    Some(reading) => readings.insert(path.clone(), reading),
-                    None => readings.remove(path),
+            for (path, _) in restless {
+                match again.remove(&path) {
+                    Some(reading) => readings.insert(path, reading),
+                    None => readings.remove(&path),
                 };
             }
-            hot.clear();
+        }
+        for (path, _) in self.restless(wanted, readings) {
+            readings.entry(path).and_modify(|reading| reading.rest = Rest::Unsettled);
         }
         Ok(())
+    }
+
+    fn restless(&self, wanted: &[Wanted], readings: &BTreeMap<BString, Reading>) -> Vec<Wanted> {
+        let holds = |path: &BString| self.holds(path.as_bstr(), readings.get(path));
+        wanted.iter().filter(|(path, _)| !holds(path)).cloned().collect()
     }
 
     fn holds(&self, path: &BStr, reading: Option<&Reading>) -> bool {
         let absolute: PathBuf = self.ground.root.join(std::ffi::OsStr::from_bytes(path));
         match reading {
-            Some(reading) => reading.rest == Rest::Settled && FileMark::at(&absolute) == Some(reading.mark),
+            Some(reading) => {
+                let settled = reading.rest == Rest::Settled && !is_hot(reading);
+                settled && FileMark::at(&absolute) == Some(reading.mark)
+            }
             // Gone when it was read: still so, or come back as a file?
             None => rustix::fs::lstat(&absolute).map_or(true, |stat| {
                 let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
@@ -134,19 +135,11 @@ impl Desk<'_> {
     }
 }
 
-/// The files that were written within the clock's last tick; returns once that tick is over.
-fn wait_for_tick(readings: &BTreeMap<BString, Reading>) -> std::collections::BTreeSet<BString> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let age = |reading: &Reading| {
-        let (seconds, nanoseconds) = reading.mark.modified();
-        let seconds = u64::try_from(seconds).unwrap_or_default();
-        let written = Duration::new(seconds, u32::try_from(nanoseconds).unwrap_or_default());
-        now.checked_sub(written).unwrap_or_default()
-    };
-    let hot: std::collections::BTreeSet<_> =
-        readings.iter().filter(|(_, reading)| age(reading) < TICK).map(|(path, _)| path.clone()).collect();
-    if !hot.is_empty() {
-        std::thread::sleep(TICK);
-    }
-    hot
+/// Whether the file was written so shortly before it was read that one more write would not show.
+fn is_hot(reading: &Reading) -> bool {
+    let (seconds, nanoseconds) = reading.mark.modified();
+    let written =
+        Duration::new(u64::try_from(seconds).unwrap_or_default(), u32::try_from(nanoseconds).unwrap_or_default());
+    let seen = reading.seen_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    seen.checked_sub(written).is_none_or(|age| age < TICK) && written.saturating_sub(seen) < TICK
 }
