@@ -8,6 +8,7 @@ pub mod host;
 pub mod live;
 pub mod paths;
 pub mod processes;
+pub mod snapshot;
 pub mod worktree_facts;
 mod worktree_lock;
 pub mod worktree_make;

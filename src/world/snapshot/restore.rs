@@ -1,0 +1,500 @@
+//! Putting saved work back: into a worktree that has just been made, or into a plain directory.
+//!
+//! Owns: the order of a restore, and what it refuses. Must not know: refs, branches, who asked. Invariant: what stands in the target and
+//! is not a clean tracked file is never overwritten, and what came from elsewhere starts no program.
+
+use super::content::{any_set, converting_attributes, converts_by_settings, pipeline, smudge};
+use super::index_lines::{IndexLine, IndexLines};
+use super::layout::{StatRules, Symlinks};
+use super::operation::is_operation_file;
+use super::patterns::Patterns;
+use super::place::{open_repository, read_head, read_index};
+use super::state::{self, IndexPresence, Origin, SnapshotParts, State};
+use super::tree::{Leaf, leaves, tree_of_commit};
+use super::walk::{Ground, walk};
+use super::write_files::{Destination, Existing, check_path};
+use super::{Cause, SaveError, WorktreePlace};
+use gix::ObjectId;
+use gix::bstr::{BStr, BString, ByteSlice};
+use gix::filter::plumbing::Pipeline;
+use gix::index::entry::{Flags, Mode, Stat as IndexStat, stat::Time};
+use gix::objs::tree::EntryKind;
+use rustix::fs::Stat;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Where saved work is put.
+#[derive(Debug, Clone)]
+pub enum RestoreTarget {
+    /// A worktree that has been made, checked out or not, whose HEAD is the snapshot's base. Index and operation come back too.
+    Worktree(WorktreePlace),
+    /// A directory that is empty or not there: only the files.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The git directory of the repository that holds the snapshot.
+        common_dir: PathBuf,
+    },
+}
+
+/// Whose snapshot it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// This machine saved it: its attributes may start content filters, and its operation files come back.
+    Own,
+    /// It came from elsewhere: neither.
+    Foreign,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Files and links that were written.
+    pub written: usize,
+    /// Files and links that were removed.
+    pub removed: usize,
+    /// What is not as it was.
+    pub warnings: Vec<RestoreWarning>,
+}
+
+/// What is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreWarning {
+    /// The path's content filter was not run, since the snapshot came from elsewhere: the file is as git stores it.
+    FilterNotRun(BString),
+    /// The path's content filter failed with the message given: the file is as git stores it.
+    FilterFailed(BString, String),
+    /// The files of an operation in progress were left out, since the snapshot came from elsewhere.
+    OperationLeftOut,
+    /// A submodule is an empty directory now; it was at this commit.
+    Submodule(BString, ObjectId),
+}
+
+/// Why nothing, or not all, was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The snapshot or the target could not be read.
+    #[error("could not read what is to be restored or where to")]
+    Read(#[from] SaveError),
+    /// The worktree stands on another commit than the snapshot's base.
+    #[error("the worktree stands on {found:?}, the saved work on {expected:?}")]
+    OtherBase {
+        /// The snapshot's base.
+        expected: Option<ObjectId>,
+        /// The worktree's HEAD.
+        found: Option<ObjectId>,
+    },
+    /// A plain directory was saved: it cannot become a worktree.
+    #[error("a saved directory is restored to a directory")]
+    NotAWorktree,
+    /// Something stands where a file is to be written.
+    #[error("{path} is in the way")]
+    InTheWay {
+        /// The path in the target.
+        path: BString,
+    },
+    /// The snapshot holds a name that is never written.
+    #[error("the name {path} is refused")]
+    RefusedName {
+        /// The path in the snapshot.
+        path: BString,
+    },
+    /// A file could not be written or removed.
+    #[error("could not write {path}")]
+    Write {
+        /// The path in the target.
+        path: BString,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The index could not be written.
+    #[error("could not write the index {}", path.display())]
+    Index {
+        /// The index file.
+        path: PathBuf,
+        /// What failed.
+        source: Cause,
+    },
+}
+
+/// Restores `snapshot` into `target`.
+pub fn restore(target: &RestoreTarget, snapshot: ObjectId, trust: Trust) -> Result<Restored, RestoreError> {
+    match target {
+        RestoreTarget::Worktree(place) => restore_worktree(place, snapshot, trust),
+        RestoreTarget::Directory { path, common_dir } => restore_directory(path, common_dir, snapshot, trust),
+    }
+}
+
+fn restore_directory(
+    path: &Path,
+    common_dir: &Path,
+    snapshot: ObjectId,
+    trust: Trust,
+) -> Result<Restored, RestoreError> {
+    let repository = open_repository(common_dir)?.to_thread_local();
+    let parts = state::read_parts(&repository, snapshot)?;
+    let state = state::read_state(&repository, parts.state_tree)?;
+    let files = read_target(&repository, &parts, &state)?;
+    let unwritable = |source| RestoreError::Write { path: BString::from("."), source };
+    match std::fs::read_dir(path) {
+        Ok(entries) => {
+            if entries.count() > 0 {
+                return Err(RestoreError::InTheWay { path: ".".into() });
+            }
+        }
+        Err(_) => std::fs::create_dir_all(path).map_err(unwritable)?,
+    }
+    let destination = Destination::open(path).map_err(unwritable)?;
+    let filters =
+        if state.facts.origin == Origin::Directory { Filters::Off } else { filters(&repository, &parts, trust)? };
+    let mut writer =
+        Writer { repository: &repository, raw: &state.raw, destination, filters, done: Restored::default() };
+    for (path, leaf) in &files {
+        writer.write(path.as_bstr(), *leaf, Existing::None)?;
+    }
+    Ok(writer.done)
+}
+
+fn restore_worktree(place: &WorktreePlace, snapshot: ObjectId, trust: Trust) -> Result<Restored, RestoreError> {
+    let shared = place.open()?;
+    let repository = shared.to_thread_local();
+    let parts = state::read_parts(&repository, snapshot)?;
+    let state = state::read_state(&repository, parts.state_tree)?;
+    if state.facts.origin == Origin::Directory {
+        return Err(RestoreError::NotAWorktree);
+    }
+    let found = read_head(&repository, &place.git_dir)?.commit;
+    if found != parts.base {
+        return Err(RestoreError::OtherBase { expected: parts.base, found });
+    }
+    let files = read_target(&repository, &parts, &state)?;
+    let absent = paths_not_on_disk(&state.lines);
+    let present = Present::read(place, &shared, &repository)?;
+    let mut plan = present.plan(&files, &absent, &state.raw)?;
+    let destination =
+        Destination::open(&place.path).map_err(|source| RestoreError::Write { path: BString::from("."), source })?;
+    let filters = filters(&repository, &parts, trust)?;
+    let mut writer =
+        Writer { repository: &repository, raw: &state.raw, destination, filters, done: Restored::default() };
+    for path in &plan.remove {
+        writer.remove(path.as_bstr())?;
+    }
+    for (path, existing) in &plan.write {
+        if let Some(stat) = writer.write(path.as_bstr(), files[path], *existing)? {
+            plan.stats.insert(path.clone(), index_stat(&stat));
+        }
+    }
+    match trust {
+        Trust::Own => write_operation(place, &state)?,
+        Trust::Foreign if state.operation.is_empty() => {}
+        Trust::Foreign => writer.done.warnings.push(RestoreWarning::OperationLeftOut),
+    }
+    write_index(place, &repository, &parts, &state, &files, &plan.stats)?;
+    Ok(writer.done)
+}
+
+/// All files of the snapshot, with names that may be written.
+fn read_target(
+    repository: &gix::Repository,
+    parts: &SnapshotParts,
+    state: &State,
+) -> Result<BTreeMap<BString, Leaf>, RestoreError> {
+    let mut files = BTreeMap::new();
+    leaves(repository, parts.tree, b"".as_bstr(), &mut files)?;
+    let names = files.keys().chain(state.lines.keys()).chain(state.raw.keys()).chain(state.operation.keys());
+    match names.into_iter().find(|path| check_path(path.as_bstr()).is_err()) {
+        Some(path) => Err(RestoreError::RefusedName { path: path.clone() }),
+        None => Ok(files),
+    }
+}
+
+/// Paths that the index names but that a sparse checkout leaves out.
+fn paths_not_on_disk(lines: &IndexLines) -> BTreeSet<&BStr> {
+    let skipped = |lines: &Vec<IndexLine>| lines.iter().any(|line| line.skip_worktree && !line.on_disk);
+    lines.iter().filter(|(_, lines)| skipped(lines)).map(|(path, _)| path.as_bstr()).collect()
+}
+
+/// What stands in the worktree before the restore.
+struct Present {
+    /// Clean tracked files, with stat data unless that is not to be trusted.
+    clean: BTreeMap<BString, (Leaf, Option<IndexStat>)>,
+    /// Files that are not: they must not be in the way.
+    other: BTreeSet<BString>,
+}
+
+/// What a restore will do, and the stat data of files that it leaves alone.
+struct Plan {
+    remove: Vec<BString>,
+    write: Vec<(BString, Existing)>,
+    stats: BTreeMap<BString, IndexStat>,
+}
+
+impl Present {
+    fn read(
+        place: &WorktreePlace,
+        shared: &gix::ThreadSafeRepository,
+        repository: &gix::Repository,
+    ) -> Result<Self, SaveError> {
+        let index = read_index(repository, &place.index_path())?;
+        let index = index.map_or_else(|| gix::index::State::new(repository.object_hash()), |file| file.into_parts().0);
+        let none = Patterns::default();
+        let ground = Ground {
+            root: &place.path,
+            repository: Some(shared),
+            common_dir: &place.common_dir,
+            index: &index,
+            rules: StatRules::new(repository, &index),
+            include: &none,
+            exclude: &none,
+            case: gix::glob::pattern::Case::Sensitive,
+            threads: 2,
+        };
+        let found = walk(&ground)?;
+        let (changed, gone): (BTreeSet<_>, BTreeSet<_>) =
+            (found.changed.iter().copied().collect(), found.gone.iter().copied().collect());
+        let mut present = Self { clean: BTreeMap::new(), other: found.untracked.iter().cloned().collect() };
+        let mut reader = super::content::Reader::new(
+            shared.to_thread_local(),
+            &place.path,
+            &index,
+            ground.rules,
+            0,
+            super::content::Filtering::AsGit,
+        )?;
+        for (at, entry) in index.entries().iter().enumerate() {
+            let path = entry.path(&index).to_owned();
+            let skipped = entry.flags.contains(Flags::SKIP_WORKTREE) && !found.present.contains(&at);
+            if gone.contains(&at) || skipped || entry.mode == Mode::COMMIT || entry.mode == Mode::DIR {
+                continue;
+            }
+            let leaf = super::staged::index_line(entry).leaf;
+            if !changed.contains(&at) {
+                present.clean.insert(path, (leaf, Some(entry.stat)));
+            } else if reader.read(path.as_bstr(), Some(entry.mode))?.is_some_and(|reading| reading.leaf == leaf) {
+                present.clean.insert(path, (leaf, None));
+            } else {
+                present.other.insert(path);
+            }
+        }
+        Ok(present)
+    }
+
+    fn plan(
+        &self,
+        files: &BTreeMap<BString, Leaf>,
+        absent: &BTreeSet<&BStr>,
+        raw: &BTreeMap<BString, Leaf>,
+    ) -> Result<Plan, RestoreError> {
+        let wanted = |path: &BString| files.contains_key(path) && !absent.contains(path.as_bstr());
+        // Other attributes, other bytes: then nothing that stands there can stay.
+        let attributes = |path: &BString| path.ends_with(b".gitattributes");
+        let same_attributes = self
+            .clean
+            .iter()
+            .filter(|(path, _)| attributes(path))
+            .map(|(path, (leaf, _))| (path, leaf))
+            .eq(files.iter().filter(|(path, _)| attributes(path) && !absent.contains(path.as_bstr())));
+        let remove = self.clean.keys().filter(|path| !wanted(path)).cloned().collect();
+        let mut plan = Plan { remove, write: Vec::new(), stats: BTreeMap::new() };
+        for (path, leaf) in files.iter().filter(|(path, _)| wanted(path)) {
+            if self.other.contains(path) {
+                return Err(RestoreError::InTheWay { path: path.clone() });
+            }
+            match self.clean.get(path) {
+                Some((known, stat)) if known == leaf && same_attributes && !raw.contains_key(path) => {
+                    plan.stats.extend(stat.map(|stat| (path.clone(), stat)));
+                }
+                Some(_) => plan.write.push((path.clone(), Existing::Replace)),
+                None => plan.write.push((path.clone(), Existing::None)),
+            }
+        }
+        Ok(plan)
+    }
+}
+
+/// How contents become files.
+enum Filters {
+    /// As they are.
+    Off,
+    /// As in a checkout, with the programs of the settings or without.
+    On(Box<Smudger>),
+}
+
+struct Smudger {
+    pipeline: Pipeline,
+    stack: gix::worktree::Stack,
+    outcome: gix::attrs::search::Outcome,
+    by_settings: bool,
+    symlinks: Symlinks,
+    trust: Trust,
+}
+
+fn filters(repository: &gix::Repository, parts: &SnapshotParts, trust: Trust) -> Result<Filters, SaveError> {
+    let failed = |source: gix::Error| SaveError::Rules { path: ".gitattributes".into(), source: source.into() };
+    let index = repository.index_from_tree(&parts.tree).map_err(failed)?;
+    let source = gix::worktree::stack::state::attributes::Source::IdMapping;
+    let stack = repository.attributes_only(&index, source).map_err(failed)?.detach();
+    let mut pipeline = pipeline(repository).map_err(failed)?;
+    if trust == Trust::Foreign {
+        pipeline.options_mut().drivers.clear();
+    }
+    let (outcome, by_settings) = (converting_attributes(&stack), converts_by_settings(repository));
+    let symlinks = StatRules::new(repository, &index).symlinks;
+    Ok(Filters::On(Box::new(Smudger { pipeline, stack, outcome, by_settings, symlinks, trust })))
+}
+
+struct Writer<'a> {
+    repository: &'a gix::Repository,
+    raw: &'a BTreeMap<BString, Leaf>,
+    destination: Destination,
+    filters: Filters,
+    done: Restored,
+}
+
+impl Writer<'_> {
+    fn remove(&mut self, path: &BStr) -> Result<(), RestoreError> {
+        let failed = |source| RestoreError::Write { path: path.to_owned(), source };
+        self.destination.remove(path).map_err(failed)?;
+        self.done.removed += 1;
+        Ok(())
+    }
+
+    fn write(&mut self, path: &BStr, leaf: Leaf, existing: Existing) -> Result<Option<Stat>, RestoreError> {
+        let failed = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => {
+                RestoreError::InTheWay { path: path.to_owned() }
+            }
+            _ => RestoreError::Write { path: path.to_owned(), source },
+        };
+        if leaf.kind == EntryKind::Commit {
+            self.destination.make_directory(path).map_err(failed)?;
+            self.done.warnings.push(RestoreWarning::Submodule(path.to_owned(), leaf.id));
+            return Ok(None);
+        }
+        let mut kind = leaf.kind;
+        if let (Filters::On(smudger), EntryKind::Link) = (&self.filters, kind) {
+            kind = if smudger.symlinks == Symlinks::AsFiles { EntryKind::Blob } else { kind };
+        }
+        let bytes = self.bytes(path, leaf)?;
+        self.done.written += 1;
+        self.destination.write(path, kind, &bytes, existing).map(Some).map_err(failed)
+    }
+
+    fn bytes(&mut self, path: &BStr, leaf: Leaf) -> Result<Vec<u8>, RestoreError> {
+        let read = |id| -> Result<Vec<u8>, SaveError> {
+            Ok(self.repository.find_blob(id).map_err(super::tree::unreadable_object(id))?.take_data())
+        };
+        if let Some(raw) = self.raw.get(path) {
+            return Ok(read(raw.id)?);
+        }
+        let stored = read(leaf.id)?;
+        let Filters::On(smudger) = &mut self.filters else { return Ok(stored) };
+        if leaf.kind == EntryKind::Link || !smudger.converts(path, self.repository) {
+            return Ok(stored);
+        }
+        if smudger.trust == Trust::Foreign && smudger.names_a_driver() {
+            self.done.warnings.push(RestoreWarning::FilterNotRun(path.to_owned()));
+        }
+        match smudge(&mut smudger.pipeline, &mut smudger.stack, path, &stored, self.repository) {
+            Ok(bytes) => Ok(bytes),
+            Err(said) => {
+                self.done.warnings.push(RestoreWarning::FilterFailed(path.to_owned(), said));
+                Ok(stored)
+            }
+        }
+    }
+}
+
+impl Smudger {
+    fn converts(&mut self, path: &BStr, repository: &gix::Repository) -> bool {
+        let Ok(platform) = self.stack.at_entry(path, None, &repository.objects) else { return self.by_settings };
+        (platform.matching_attributes(&mut self.outcome) && any_set(&self.outcome)) || self.by_settings
+    }
+
+    fn names_a_driver(&self) -> bool {
+        self.outcome.iter_selected().any(|found| {
+            let state = found.assignment.state;
+            found.assignment.name.as_str() == "filter" && matches!(state, gix::attrs::StateRef::Value(_))
+        })
+    }
+}
+
+fn write_operation(place: &WorktreePlace, state: &State) -> Result<(), RestoreError> {
+    let failed = |path: &BString| {
+        let path = path.clone();
+        move |source| RestoreError::Write { path, source }
+    };
+    let mut destination = Destination::open(&place.git_dir).map_err(failed(&".git".into()))?;
+    for (path, bytes) in &state.operation {
+        if !is_operation_file(path) {
+            return Err(RestoreError::RefusedName { path: path.clone() });
+        }
+        destination.write(path.as_bstr(), EntryKind::Blob, bytes, Existing::Replace).map_err(failed(path))?;
+    }
+    Ok(())
+}
+
+/// Writes the index: the base's entries, with the snapshot's lines over them. Stat data goes only to entries whose file was written from
+/// the entry's own content.
+fn write_index(
+    place: &WorktreePlace,
+    repository: &gix::Repository,
+    parts: &SnapshotParts,
+    state: &State,
+    files: &BTreeMap<BString, Leaf>,
+    stats: &BTreeMap<BString, IndexStat>,
+) -> Result<(), RestoreError> {
+    let path = place.index_path();
+    let failed = |source: Cause| RestoreError::Index { path: path.clone(), source };
+    if state.facts.index == IndexPresence::Absent {
+        return match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error.into())),
+            _ => Ok(()),
+        };
+    }
+    let mut base = BTreeMap::new();
+    if let Some(commit) = parts.base {
+        leaves(repository, tree_of_commit(repository, commit)?, b"".as_bstr(), &mut base)?;
+    }
+    let mut lines: IndexLines = base.into_iter().map(|(path, leaf)| (path, vec![IndexLine::plain(leaf)])).collect();
+    lines.extend(state.lines.clone());
+    let mut index = gix::index::State::new(repository.object_hash());
+    for (path, line) in lines.iter().flat_map(|(path, lines)| lines.iter().map(move |line| (path, line))) {
+        let fresh = line.stage == 0 && !line.intent_to_add && files.get(path) == Some(&line.leaf);
+        let stat = if fresh { stats.get(path).copied().unwrap_or_default() } else { IndexStat::default() };
+        index.dangerously_push_entry(stat, line.leaf.id, line.flags(), mode_of(line.leaf.kind), path.as_bstr());
+    }
+    index.sort_entries();
+    let mut file = gix::index::File::from_state(index, path.clone());
+    file.write(gix::index::write::Options::default()).map_err(|source| failed(source.into()))
+}
+
+impl IndexLine {
+    fn flags(&self) -> Flags {
+        let mut flags = Flags::from_bits_truncate(u32::from(self.stage) << 12);
+        flags.set(Flags::ASSUME_VALID, self.assume_unchanged);
+        flags.set(Flags::SKIP_WORKTREE | Flags::EXTENDED, self.skip_worktree);
+        if self.intent_to_add {
+            flags.insert(Flags::INTENT_TO_ADD | Flags::EXTENDED);
+        }
+        flags
+    }
+}
+
+fn mode_of(kind: EntryKind) -> Mode {
+    kind.into()
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the index keeps the low 32 bits")]
+#[allow(clippy::unnecessary_cast, reason = "the widths differ between systems")]
+fn index_stat(stat: &Stat) -> IndexStat {
+    IndexStat {
+        mtime: Time { secs: stat.st_mtime as u32, nsecs: stat.st_mtime_nsec as u32 },
+        ctime: Time { secs: stat.st_ctime as u32, nsecs: stat.st_ctime_nsec as u32 },
+        dev: stat.st_dev as u32,
+        ino: stat.st_ino as u32,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        size: stat.st_size as u32,
+    }
+}

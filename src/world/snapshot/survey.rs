@@ -1,0 +1,145 @@
+//! What stands in a worktree beyond its index: the walk, and the contents of what it found.
+//!
+//! Owns: reading in parallel, and reading again what did not hold still. Must not know: HEAD, objects, commits. Invariant: each content was
+//! still the file's when all had been read, or is named as unsettled.
+
+use super::SaveError;
+use super::content::{Filtering, Reader, Reading, Rest};
+use super::layout::StatRules;
+use super::place::FileMark;
+use super::walk::{Found, Ground, walk};
+use gix::bstr::{BStr, BString, ByteSlice};
+use gix::index::entry::Mode;
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// How often everything is looked at again for files that changed meanwhile.
+const ROUNDS: usize = 4;
+/// A write this soon after another may leave the same time stamp: the kernel's clock ticks this coarsely.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What was found and read.
+pub(super) struct Survey {
+    /// What the walk found.
+    pub(super) found: Found,
+    /// The contents of files that may differ from the index; a file that is gone by now is not in it.
+    pub(super) readings: BTreeMap<BString, Reading>,
+}
+
+/// Walks and reads.
+pub(super) fn survey(
+    ground: &Ground<'_>,
+    shared: &gix::ThreadSafeRepository,
+    raw_limit: u64,
+    filtering: Filtering,
+) -> Result<Survey, SaveError> {
+    let found = walk(ground)?;
+    let entries = ground.index.entries();
+    let tracked = found.changed.iter().map(|&at| (entries[at].path(ground.index).to_owned(), Some(entries[at].mode)));
+    let untracked = found.untracked.iter().map(|path| (path.clone(), None));
+    let wanted: Vec<_> = tracked.chain(untracked).collect();
+    let reading = Desk { ground, shared, raw_limit, filtering, rules: ground.rules };
+    let mut readings = reading.read_all(&wanted)?;
+    reading.settle(&wanted, &mut readings)?;
+    Ok(Survey { found, readings })
+}
+
+type Wanted = (BString, Option<Mode>);
+
+struct Desk<'a> {
+    ground: &'a Ground<'a>,
+    shared: &'a gix::ThreadSafeRepository,
+    raw_limit: u64,
+    filtering: Filtering,
+    rules: StatRules,
+}
+
+impl Desk<'_> {
+    fn read_all(&self, wanted: &[Wanted]) -> Result<BTreeMap<BString, Reading>, SaveError> {
+        if wanted.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let threads = if wanted.len() < 16 { 1 } else { self.ground.threads.max(1) };
+        let queue = Mutex::new(wanted.iter());
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| self.read_from(&queue))).collect();
+            let mine = self.read_from(&queue);
+            let joined: Vec<_> = others.into_iter().filter_map(|other| other.join().ok()).collect();
+            std::iter::once(mine).chain(joined).collect()
+        });
+        let mut all = BTreeMap::new();
+        for result in results {
+            all.extend(result?);
+        }
+        Ok(all)
+    }
+
+    fn read_from(&self, queue: &Mutex<std::slice::Iter<'_, Wanted>>) -> Result<Vec<(BString, Reading)>, SaveError> {
+        let repository = self.shared.to_thread_local();
+        let (root, index) = (self.ground.root, self.ground.index);
+        let mut reader = Reader::new(repository, root, index, self.rules, self.raw_limit, self.filtering)?;
+        let mut readings = Vec::new();
+        loop {
+            let Some((path, mode)) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else { break };
+            if let Some(reading) = reader.read(path.as_bstr(), *mode)? {
+                readings.push((path.clone(), reading));
+            }
+        }
+        Ok(readings)
+    }
+
+    /// Reads again what changed since it was read, or may have within the clock's tick, until all holds still.
+    fn settle(&self, wanted: &[Wanted], readings: &mut BTreeMap<BString, Reading>) -> Result<(), SaveError> {
+        for _ in 0..ROUNDS {
+            let restless = self.restless(wanted, readings);
+            if restless.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(TICK);
+            let mut again = self.read_all(&restless)?;
+            for (path, _) in restless {
+                match again.remove(&path) {
+                    Some(reading) => readings.insert(path, reading),
+                    None => readings.remove(&path),
+                };
+            }
+        }
+        for (path, _) in self.restless(wanted, readings) {
+            readings.entry(path).and_modify(|reading| reading.rest = Rest::Unsettled);
+        }
+        Ok(())
+    }
+
+    fn restless(&self, wanted: &[Wanted], readings: &BTreeMap<BString, Reading>) -> Vec<Wanted> {
+        let holds = |path: &BString| self.holds(path.as_bstr(), readings.get(path));
+        wanted.iter().filter(|(path, _)| !holds(path)).cloned().collect()
+    }
+
+    fn holds(&self, path: &BStr, reading: Option<&Reading>) -> bool {
+        let absolute: PathBuf = self.ground.root.join(std::ffi::OsStr::from_bytes(path));
+        match reading {
+            Some(reading) => {
+                let settled = reading.rest == Rest::Settled && !is_hot(reading);
+                settled && FileMark::at(&absolute) == Some(reading.mark)
+            }
+            // Gone when it was read: still so, or come back as a file?
+            None => rustix::fs::lstat(&absolute).map_or(true, |stat| {
+                let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+                !matches!(kind, rustix::fs::FileType::RegularFile | rustix::fs::FileType::Symlink)
+            }),
+        }
+    }
+}
+
+/// Whether the file was written so shortly before it was read that one more write would not show.
+fn is_hot(reading: &Reading) -> bool {
+    let (seconds, nanoseconds) = reading.mark.modified();
+    let written =
+        Duration::new(u64::try_from(seconds).unwrap_or_default(), u32::try_from(nanoseconds).unwrap_or_default());
+    let seen = reading.seen_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    seen.checked_sub(written).is_none_or(|age| age < TICK) && written.saturating_sub(seen) < TICK
+}

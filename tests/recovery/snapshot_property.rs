@@ -1,0 +1,133 @@
+//! Random worktrees: any mutation of a random repository comes back. `TETHER_CASES` sets how many (64).
+
+use crate::fixture::{Fixture, git, make_executable, write};
+use git_tether::world::snapshot::SaveOptions;
+use proptest::prelude::*;
+use std::path::Path;
+
+const PATHS: &[&str] = &[
+    "a.txt",
+    "b.txt",
+    "dir",
+    "dir/c.txt",
+    "dir/d.txt",
+    "dir/sub",
+    "dir/sub/e.txt",
+    "link",
+    "run.sh",
+    "other/f.txt",
+    "new",
+    "new/x",
+    "sp ace/\"q\"",
+    "line\nbreak",
+    "x.crlf",
+    "other/y.crlf",
+    ".gitattributes",
+];
+
+#[derive(Debug, Clone)]
+enum Mutation {
+    Write(Vec<u8>),
+    Link,
+    Remove,
+    Mode,
+    Add,
+    AddIntent,
+    RemoveFromIndex,
+    AssumeUnchanged,
+    SkipWorktree,
+    Commit,
+    Conflict,
+}
+
+fn content() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(b"".to_vec()),
+        Just(b"one\ntwo\n".to_vec()),
+        Just(b"one\r\ntwo\r\n".to_vec()),
+        Just(b"one\r\ntwo\n".to_vec()),
+        Just(b"*.crlf text eol=crlf\n*.txt text=auto\n".to_vec()),
+        proptest::collection::vec(any::<u8>(), 0..64),
+    ]
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    prop_oneof![
+        6 => content().prop_map(Mutation::Write),
+        1 => Just(Mutation::Link),
+        3 => Just(Mutation::Remove),
+        1 => Just(Mutation::Mode),
+        4 => Just(Mutation::Add),
+        1 => Just(Mutation::AddIntent),
+        1 => Just(Mutation::RemoveFromIndex),
+        1 => Just(Mutation::AssumeUnchanged),
+        1 => Just(Mutation::SkipWorktree),
+        1 => Just(Mutation::Commit),
+        1 => Just(Mutation::Conflict),
+    ]
+}
+
+fn remove(path: &Path) {
+    let _ =
+        if path.is_dir() && !path.is_symlink() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+}
+
+fn apply(fixture: &Fixture, name: &str, mutation: &Mutation) {
+    let path = fixture.work.join(name);
+    // Git refuses many combinations: what it refuses has no effect.
+    let try_git = |arguments: &[&str]| drop(crate::fixture::run(&fixture.work, "git", arguments));
+    match mutation {
+        Mutation::Write(bytes) => {
+            for above in path.ancestors().skip(1).take_while(|above| *above != fixture.work) {
+                if above.is_symlink() || above.is_file() {
+                    remove(above);
+                }
+            }
+            remove(&path);
+            write(&fixture.work, name, bytes);
+        }
+        Mutation::Link => {
+            remove(&path);
+            let _ = std::os::unix::fs::symlink("a.txt", &path);
+        }
+        Mutation::Remove => remove(&path),
+        Mutation::Mode if path.is_file() && !path.is_symlink() => make_executable(&path, 0o755),
+        Mutation::Mode => {}
+        Mutation::Add => try_git(&["add", "-A", "--", name]),
+        Mutation::AddIntent => try_git(&["add", "-N", "--", name]),
+        Mutation::RemoveFromIndex => try_git(&["rm", "-rq", "--cached", "--", name]),
+        Mutation::AssumeUnchanged => try_git(&["update-index", "--assume-unchanged", "--", name]),
+        Mutation::SkipWorktree => try_git(&["update-index", "--skip-worktree", "--", name]),
+        Mutation::Commit => try_git(&["commit", "-qm", "more"]),
+        Mutation::Conflict => {
+            let blob = String::from_utf8(git(&fixture.work, &["rev-parse", "main:a.txt", "main:b.txt"])).unwrap();
+            let ids: Vec<_> = blob.lines().collect();
+            let lines =
+                format!("0 {} 0\t{name}\n100644 {} 1\t{name}\n100755 {} 3\t{name}\n", "0".repeat(40), ids[0], ids[1]);
+            if name.contains(['\n', '"']) || name == "dir" || name == "new" || name == "dir/sub" {
+                return;
+            }
+            std::fs::write(fixture.directory.path().join("lines"), lines).unwrap();
+            let script = "git update-index --index-info < ../lines";
+            crate::fixture::run(&fixture.work, "sh", &["-c", script]);
+        }
+    }
+}
+
+fn cases() -> u32 {
+    std::env::var("TETHER_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(64)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_worktree_comes_back(steps in proptest::collection::vec((proptest::sample::select(PATHS), mutation()), 1..24), checked_out in any::<bool>()) {
+        let fixture = Fixture::new();
+        for (name, mutation) in &steps {
+            apply(&fixture, name, mutation);
+        }
+        let checkout = if checked_out { "--checkout" } else { "--no-checkout" };
+        fixture.round_trip_with(&SaveOptions::default(), checkout);
+    }
+}

@@ -1,0 +1,95 @@
+//! How long saving takes beside what git itself would take; `cargo test --release --test snapshot -- --ignored --nocapture speed`.
+
+use crate::fixture::{git, place_of, write};
+use git_tether::world::snapshot::{LooseSink, SaveOptions, save};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 15;
+
+fn repository(directory: &Path, files: usize) -> PathBuf {
+    let main = directory.join("main");
+    std::fs::create_dir(&main).unwrap();
+    git(&main, &["init", "-q", "-b", "main"]);
+    for at in 0..files {
+        write(&main, format!("d{}/e{}/file{at}", at / 1000, at / 100 % 10), format!("content of {at}\n").repeat(20));
+    }
+    git(&main, &["add", "-A"]);
+    git(&main, &["commit", "-qm", "all"]);
+    git(&main, &["gc", "-q"]);
+    std::thread::sleep(Duration::from_millis(1100));
+    git(&main, &["update-index", "-q", "--refresh"]);
+    main
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times[times.len() / 2].as_secs_f64() * 1000.0
+}
+
+fn floor(main: &Path) {
+    let repository = gix::open(main).unwrap();
+    let index = repository.open_index().unwrap();
+    for entry in index.entries() {
+        let path = entry.path(&index).to_string();
+        let _ = std::fs::symlink_metadata(main.join(path));
+    }
+    let mut directories = vec![main.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() && entry.file_name() != ".git" {
+                directories.push(entry.path());
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "prints times"]
+fn speed() {
+    for files in [5_000, 50_000] {
+        let directory = tempfile::tempdir().unwrap();
+        let main = repository(directory.path(), files);
+        let place = place_of(&main);
+        let mut times: [Vec<Duration>; 6] = Default::default();
+        let mut timed = |slot: usize, work: &mut dyn FnMut()| {
+            let start = Instant::now();
+            work();
+            times[slot].push(start.elapsed());
+        };
+        for round in 0..ROUNDS {
+            git(&main, &["reset", "-q", "--hard"]);
+            git(&main, &["clean", "-fdq"]);
+            let mut sink = LooseSink::new(gix::open(&main).unwrap());
+            let clean = save(&place, &SaveOptions::default(), &mut sink).unwrap();
+            let options = SaveOptions { previous: Some(clean.commit), ..SaveOptions::default() };
+            timed(0, &mut || drop(git(&main, &["status", "--porcelain"])));
+            timed(1, &mut || assert!(save(&place, &options, &mut sink).unwrap().unchanged));
+            timed(2, &mut || floor(&main));
+            for at in 0..20 {
+                let number = at * (files / 20);
+                let name = format!("d{}/e{}/file{number}", number / 1000, number / 100 % 10);
+                write(&main, name, format!("changed in {round} {at}\n"));
+            }
+            for at in 0..10 {
+                write(&main, format!("d0/new{at}"), format!("new in {round} {at}\n"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            let saving = SaveOptions { seconds: 1, ..options };
+            timed(3, &mut || assert_eq!(save(&place, &saving, &mut sink).unwrap().files, 30));
+            timed(4, &mut || drop(git(&main, &["stash", "create"])));
+            timed(5, &mut || drop(git(&main, &["status", "--porcelain"])));
+        }
+        let names = [
+            "git status, clean",
+            "save, unchanged",
+            "floor (one thread)",
+            "save, 20 + 10",
+            "git stash create",
+            "git status, 20 + 10",
+        ];
+        for (name, times) in names.iter().zip(times) {
+            println!("{files:>6} files: {name:<20} {:8.2} ms", median(times));
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Saved work comes back exactly: save, prune, destroy, make anew, restore, compare everything.
+
+#[path = "recovery/snapshot_cases.rs"]
+mod cases;
+#[path = "recovery/snapshot_fixture.rs"]
+mod fixture;
+#[path = "recovery/snapshot_property.rs"]
+mod property;
+#[path = "recovery/snapshot_speed.rs"]
+mod speed;
