@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
+mod error;
 mod exit;
 mod leftovers;
 mod signals;
@@ -25,7 +26,8 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
-pub use exit::{Exit, exit_code};
+pub use error::SuperviseError;
+pub use exit::Exit;
 pub use leftovers::{Leftover, Tie};
 
 use signals::{Change, Relay, Seen};
@@ -86,64 +88,9 @@ pub struct Ended {
     pub left_behind: Vec<Leftover>,
 }
 
-/// Why a command did not run, or could not be watched to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum SuperviseError {
-    /// The argument vector is empty.
-    #[error("there is no command to run")]
-    NoCommand,
-    /// The directory is not there, or is none.
-    #[error("cannot run `{}` in {}: no such directory", program.to_string_lossy(), directory.display())]
-    Directory {
-        /// What was to be run.
-        program: OsString,
-        /// Where.
-        directory: PathBuf,
-    },
-    /// There is no such program.
-    #[error("cannot run `{}`: not found", program.to_string_lossy())]
-    NotFound {
-        /// What was looked for.
-        program: OsString,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The program is there, but cannot be executed.
-    #[error("cannot run `{}`: it cannot be executed", program.to_string_lossy())]
-    NotExecutable {
-        /// What was found.
-        program: OsString,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The system could not start it for a reason of its own.
-    #[error("could not start `{}`", program.to_string_lossy())]
-    Start {
-        /// What was to be run.
-        program: OsString,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Signals could not be caught, so nothing was started.
-    #[error("could not catch signals to forward them")]
-    Signals {
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A lock could not be made inheritable, so nothing was started.
-    #[error("could not hand the lock on to the command")]
-    Inherit {
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The command was started, but its end could not be seen.
-    #[error("could not wait for process {pid}")]
-    Wait {
-        /// The command's process.
-        pid: i32,
-        /// What the system said.
-        source: std::io::Error,
-    },
+/// What a shell's `$?` would be after this end.
+pub fn exit_code(ended: &Ended) -> i32 {
+    ended.exit.code()
 }
 
 /// Runs the command to its end.
@@ -249,7 +196,7 @@ fn start(program: &OsStr, supervised: &Supervised<'_>) -> Result<Pid, SuperviseE
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
             start_as_script(program, supervised, error)
         }
-        started => started.map_err(|source| classify(program, source)),
+        started => started.map_err(|source| SuperviseError::starting(program, source)),
     }
 }
 
@@ -259,10 +206,12 @@ fn start_as_script(
     supervised: &Supervised<'_>,
     refused: std::io::Error,
 ) -> Result<Pid, SuperviseError> {
-    let Some(script) = find_program(program, supervised) else { return Err(classify(program, refused)) };
+    let Some(script) = find_program(program, supervised) else {
+        return Err(SuperviseError::starting(program, refused));
+    };
     let mut arguments = vec![script.into_os_string()];
     arguments.extend(supervised.command[1..].iter().cloned());
-    spawn(OsStr::new("/bin/sh"), &arguments, supervised).map_err(|source| classify(program, source))
+    spawn(OsStr::new("/bin/sh"), &arguments, supervised).map_err(|source| SuperviseError::starting(program, source))
 }
 
 fn find_program(program: &OsStr, supervised: &Supervised<'_>) -> Option<PathBuf> {
@@ -288,17 +237,4 @@ fn spawn(program: &OsStr, arguments: &[OsString], supervised: &Supervised<'_>) -
     // The child is reaped by `Relay::look_at`, never through std's handle, which would not tell of a stop.
     let child = command.spawn()?;
     Ok(Pid::from_child(&child))
-}
-
-fn classify(program: &OsStr, source: std::io::Error) -> SuperviseError {
-    use rustix::io::Errno;
-
-    let program = program.to_owned();
-    match Errno::from_io_error(&source) {
-        Some(Errno::NOENT | Errno::NOTDIR) => SuperviseError::NotFound { program, source },
-        Some(
-            Errno::ACCESS | Errno::PERM | Errno::NOEXEC | Errno::ISDIR | Errno::TXTBSY | Errno::LOOP | Errno::TOOBIG,
-        ) => SuperviseError::NotExecutable { program, source },
-        _ => SuperviseError::Start { program, source },
-    }
 }
