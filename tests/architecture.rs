@@ -205,7 +205,7 @@ impl File {
             stem => stem.split('/').map(str::to_owned).collect(),
         };
         let room = module.first().cloned().unwrap_or_else(|| stem.to_owned());
-        let (tokens, test_modules, test_lines) = without_tests(tokens(source));
+        let (tokens, test_modules, test_lines) = without_tests(&tokens(source));
         let named = names(&tokens);
         let macros = tokens
             .windows(2)
@@ -218,7 +218,7 @@ impl File {
 }
 
 /// Drops every item under `#[cfg(test)]`; also says which modules that were in other files, and how many lines it took.
-fn without_tests(all: Vec<Token>) -> (Vec<Token>, Vec<String>, usize) {
+fn without_tests(all: &[Token]) -> (Vec<Token>, Vec<String>, usize) {
     let (mut kept, mut modules, mut lines) = (Vec::new(), Vec::new(), 0);
     let mut at = 0;
     while at < all.len() {
@@ -227,7 +227,7 @@ fn without_tests(all: Vec<Token>) -> (Vec<Token>, Vec<String>, usize) {
             at += 1;
             continue;
         }
-        let end = end_of_item(&all, at);
+        let end = end_of_item(all, at);
         let item = &all[at..end];
         if item.last().is_some_and(|last| last.text == ";")
             && let Some(place) = item.iter().position(|token| token.text == "mod")
@@ -465,7 +465,7 @@ fn check_homes(name: &str, file: &File, faults: &mut Vec<String>) {
         let rules = HOMES.iter().filter(|(what, _)| names_it(&written, what));
         let Some((what, homes)) = rules.max_by_key(|(what, _)| what.len()) else { continue };
         let at_home = |home: &&str| home.strip_suffix('*').map_or(*home == name, |prefix| name.starts_with(prefix));
-        if !homes.iter().any(|home| at_home(home)) {
+        if !homes.iter().any(at_home) {
             faults.push(format!("{name}:{line}: `{written}`: `{what}` is at home in {homes:?}"));
         }
     }

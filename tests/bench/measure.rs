@@ -88,27 +88,28 @@ fn shown(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// The most memory that one run of the command had resident, in MiB: looked up while it runs, so a short peak right before its
-/// end may be missed.
-pub(crate) fn peak_memory(command: &mut Command) -> Result<f64, String> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let status = format!("/proc/{}/status", child.id());
-    let mut most = 0.0_f64;
-    loop {
-        let seen = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = seen.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<f64>().ok());
-        most = most.max(kilobytes.unwrap_or(0.0) / 1024.0);
-        match child.try_wait() {
-            Ok(None) => std::thread::sleep(Duration::from_micros(200)),
-            Ok(Some(_)) if most > 0.0 => return Ok(most),
-            Ok(Some(_)) => return Err("it ended before it could be looked at".to_owned()),
-            Err(error) => return Err(error.to_string()),
-        }
+/// The argument that makes this program run a command and print the most memory that it had resident.
+pub(crate) const PEAK: &str = "--print-peak-memory";
+
+/// The most memory that one run of the command had resident, in MiB. A process of its own asks for it, because the system only
+/// tells the largest of all children; that process itself, about 3 MiB, is the least that can be told.
+pub(crate) fn peak_memory(command: &Command) -> Result<f64, String> {
+    let mut watcher = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
+    watcher.arg(PEAK).arg(command.get_program()).args(command.get_args()).env_clear();
+    watcher.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    watcher.current_dir(command.get_current_dir().unwrap_or(std::path::Path::new(".")));
+    let output = watcher.output().map_err(|error| error.to_string())?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().map_err(|_| "its memory was not told".to_owned())
+}
+
+/// Runs a command and prints its peak in MiB.
+pub(crate) fn print_peak_memory(words: &[String]) {
+    let Some((program, arguments)) = words.split_first() else { return };
+    let quiet = || Stdio::null();
+    let ran = Command::new(program).args(arguments).stdin(quiet()).stdout(quiet()).stderr(quiet()).status();
+    if ran.is_ok()
+        && let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)
+    {
+        println!("{}.{}", usage.max_rss() / 1024, usage.max_rss() % 1024 * 10 / 1024);
     }
 }

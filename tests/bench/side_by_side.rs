@@ -33,6 +33,12 @@ fn main() {
         transition::write_json_durably(std::path::Path::new(path)).expect("the JSON baseline writes its file");
         return;
     }
+    if let [first, command @ ..] = arguments.as_slice()
+        && first == measure::PEAK
+    {
+        measure::print_peak_memory(command);
+        return;
+    }
     let wanted: Vec<&str> = arguments.iter().map(String::as_str).filter(|name| !name.starts_with('-')).collect();
     if let Some(unknown) = wanted.iter().find(|name| PARTS.iter().all(|(part, _)| part != *name)) {
         let known: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();

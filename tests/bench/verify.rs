@@ -40,12 +40,12 @@ pub(crate) fn run(scale: Scale) {
         }),
     ];
     side_by_side(&format!("verify: {count} worktrees of 100 files"), scale.pick(1, 7, 15), candidates);
-    let memory = recorded.and_then(|()| peak_memory(&mut verify()));
+    let memory = recorded.and_then(|()| peak_memory(&verify()));
     match memory {
         Ok(most) => println!("  {:<52} {most:>7.1} MiB", "peak memory of git-tether verify"),
         Err(why) => println!("  {:<52} not there ({why})", "peak memory of git-tether verify"),
     }
-    match peak_memory(&mut scene.git(&places[0], &["status", "--porcelain"])) {
+    match peak_memory(&scene.git(&places[0], &["status", "--porcelain"])) {
         Ok(most) => println!("  {:<52} {most:>7.1} MiB", "peak memory of one git status"),
         Err(why) => println!("  {:<52} not there ({why})", "peak memory of one git status"),
     }
