@@ -158,6 +158,7 @@ impl Git {
     }
 
     /// The command, ready to start: scrubbed environment, no fsmonitor, no prompt, standard input closed.
+    #[allow(clippy::disallowed_methods, reason = "the home of starting git")]
     pub fn command<I, A>(&self, arguments: I) -> Command
     where
         I: IntoIterator<Item = A>,

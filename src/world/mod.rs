@@ -9,6 +9,7 @@ pub mod live;
 pub mod paths;
 pub mod processes;
 pub mod snapshot;
+pub mod supervise;
 pub mod worktree_facts;
 mod worktree_lock;
 pub mod worktree_make;
