@@ -1,5 +1,7 @@
 //! git-tether keeps work that runs in a git repository attached to that repository.
 
+pub mod app;
+pub mod cli;
 pub mod domain;
 pub mod git;
 pub mod plan;

@@ -189,3 +189,13 @@ pub fn record_changed(subject: &str, event: &str, about: &[(&str, Option<String>
     trailers.push(("Host", Some(author.host.to_string())));
     message(subject, "", &trailers)
 }
+
+/// The trailers of a commit that only puts files into a run's tree.
+pub fn trailers_of_files(run: &RunId, author: &Author) -> [(&'static str, Option<String>); 4] {
+    [
+        ("Event", Some("files_written".to_owned())),
+        ("Run", Some(run.to_string())),
+        ("Actor", Some(author.actor.clone())),
+        ("Host", Some(author.host.to_string())),
+    ]
+}

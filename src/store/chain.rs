@@ -133,6 +133,24 @@ pub fn append(
         Expected::Absent => None,
         Expected::Id(id) => Some(id),
     };
+    let new = write_commit(backend, name, tip, transition)?;
+    backend.swap(name, expected, New::Id(new))?;
+    // Folding is upkeep: whatever stops it stops it again after the next swap, and the transition is done.
+    let _ = backend.fold();
+    Ok(new)
+}
+
+/// Writes a commit that begins a chain of its own, for a ref that the caller moves to it.
+pub fn write_root(backend: &dyn Backend, name: &RefName, transition: &Transition) -> Result<ObjectId, AppendError> {
+    write_commit(backend, name, None, transition)
+}
+
+fn write_commit(
+    backend: &dyn Backend,
+    name: &RefName,
+    tip: Option<ObjectId>,
+    transition: &Transition,
+) -> Result<ObjectId, AppendError> {
     let base = tip.map(|tip| read_commit(backend, tip)).transpose();
     let base = base.map_err(|source| AppendError::Tip { name: name.clone(), source })?;
 
@@ -152,9 +170,6 @@ pub fn append(
     let commit = commit_bytes(tree, tip, transition).map_err(write_failed)?;
     let new = batch.add(Kind::Commit, &commit).map_err(write_failed)?;
     backend.write(batch).map_err(write_failed)?;
-    backend.swap(name, expected, New::Id(new))?;
-    // Folding is upkeep: whatever stops it stops it again after the next swap, and the transition is done.
-    let _ = backend.fold();
     Ok(new)
 }
 

@@ -14,9 +14,14 @@ pub mod tree;
 
 mod files;
 mod git_cli;
+pub mod journal;
+pub mod ledger;
 mod locks;
 mod open;
 mod pack;
+pub mod runs;
+pub mod singles;
+pub mod work;
 
 pub use backend::Backend;
 pub use locks::{LockError, StaleLock};

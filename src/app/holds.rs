@@ -1,0 +1,179 @@
+//! What a running task holds: its session, its claim, its place in a pool, the lease on its environment; and letting go of it all.
+
+use std::time::Duration;
+
+use crate::app::failure::Failure;
+use crate::app::tether::Tether;
+use crate::domain::claim::{Claim, ClaimKind, NewClaim};
+use crate::domain::environment::Lease;
+use crate::domain::ids::{RunId, SessionId, TaskAddress, TaskId, Token};
+use crate::domain::liveness::Verdict;
+use crate::domain::session::Session;
+use crate::domain::task::TaskState;
+use crate::domain::view::RunView;
+use crate::git::settings::LEASE;
+use crate::store::runs::Need;
+use crate::store::singles::{Change, encoded_key};
+
+impl Tether {
+    /// The session that starts a task: the one that is named, the one of the surroundings, or a new one.
+    pub(super) fn session_for_start(
+        &self,
+        named: Option<&SessionId>,
+        address: &TaskAddress,
+    ) -> Result<SessionId, Failure> {
+        let of_surroundings = || {
+            let value = self.repository().surroundings().variable("TETHER_SESSION")?;
+            Some(value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+        };
+        let named = match (named, of_surroundings()) {
+            (Some(named), _) => Some(named.clone()),
+            (None, Some(text)) => Some(SessionId::new(text)?),
+            (None, None) => None,
+        };
+        match named {
+            Some(named) => {
+                self.require_session(&named)?.require_active()?;
+                Ok(named)
+            }
+            None => self.make_session_for_task(address),
+        }
+    }
+
+    /// A session that exists.
+    pub fn require_session(&self, id: &SessionId) -> Result<Session, Failure> {
+        match self.ledger().read_single::<Session>(id)? {
+            Some(session) => Ok(session),
+            None => {
+                let known = self.ledger().list_singles::<Session>()?.0;
+                Err(Failure::unknown("session", id.as_str(), known.iter().map(|session| session.id.as_str())))
+            }
+        }
+    }
+
+    /// The lease that a task's start takes on its environment; refused while a live session has it.
+    pub(super) fn lease_for_task(
+        &self,
+        view: &RunView,
+        task: &TaskId,
+        session: &SessionId,
+    ) -> Result<Option<Lease>, Failure> {
+        let Some(environment) = view.tasks.get(task).and_then(|task| view.environment_of(task)) else {
+            return Ok(None);
+        };
+        if environment.state.is_gone() || environment.state.is_half_made() {
+            return Ok(None);
+        }
+        if let Some(held) = environment.held_lease() {
+            if held.session == *session {
+                return Ok(Some(Lease { task: Some(task.clone()), ..held.clone() }));
+            }
+            self.require_dead_holder(&held.session, &format!("environment {}/{}", view.run.id, environment.id))?;
+        }
+        Ok(Some(Lease {
+            session: session.clone(),
+            task: Some(task.clone()),
+            token: None,
+            acquired_at: self.now(),
+            expires_at: Some(self.now().plus(self.lease_length()?)),
+            released_at: None,
+            release_reason: None,
+        }))
+    }
+
+    /// How long a lease holds without a sign of life, by default.
+    pub fn lease_length(&self) -> Result<Duration, Failure> {
+        Ok(self.repository().settings().read(&LEASE)?)
+    }
+
+    /// Refuses unless the holder of `what` is proven to be gone.
+    pub(super) fn require_dead_holder(&self, holder: &SessionId, what: &str) -> Result<(), Failure> {
+        let Some(session) = self.ledger().read_single::<Session>(holder)? else { return Ok(()) };
+        let liveness = self.liveness(&session);
+        if session.status.is_terminal() || liveness.verdict == Verdict::Dead {
+            return Ok(());
+        }
+        let why = liveness.evidence.join("; ");
+        let mut failure =
+            Failure::held("live_owner", format!("{what} is held by session {holder} ({}: {why})", liveness.verdict));
+        if let Some(falls_at) = liveness.falls_at {
+            failure = failure.hint(format!("without a sign of life it falls at {falls_at}"));
+        }
+        Err(failure.hint(format!("if you know that it is gone: git tether session reap --assume-dead {holder}")))
+    }
+
+    /// Takes a claim for a session. Who may take it has been decided: by the run's own ref, or by the caller.
+    pub(super) fn take_claim(
+        &self,
+        kind: ClaimKind,
+        key: &str,
+        session: &SessionId,
+        length: Duration,
+    ) -> Result<Claim, Failure> {
+        let now = self.now();
+        let new = NewClaim {
+            kind,
+            key: key.to_owned(),
+            encoded_key: encoded_key(key),
+            session: session.clone(),
+            host: self.host_id(),
+            expires_at: Some(now.plus(length)),
+        };
+        let taken =
+            self.ledger().change_single::<Claim, std::convert::Infallible>(&(kind, key.to_owned()), now, |before| {
+                let mine = before.filter(|claim| claim.is_held() && claim.session.as_ref() == Some(session));
+                let record = match mine {
+                    Some(mine) => mine.clone(),
+                    None => Claim::taken(before, new.clone(), now),
+                };
+                Ok(Some(Change { record, what: format!("taken by {session}"), event: "claim_taken" }))
+            })?;
+        taken.ok_or_else(|| Failure::fatal("claim_lost", format!("the claim {kind} {key} was not kept")))
+    }
+
+    /// Gives a claim back if this session still has it.
+    pub(super) fn give_claim_back(
+        &self,
+        kind: ClaimKind,
+        key: &str,
+        holds: impl Fn(&Claim) -> bool,
+    ) -> Result<(), Failure> {
+        let now = self.now();
+        self.ledger().change_single::<Claim, std::convert::Infallible>(&(kind, key.to_owned()), now, |before| {
+            let mine = before.filter(|claim| claim.is_held() && holds(claim));
+            Ok(mine.map(|claim| Change {
+                record: claim.given_back(now),
+                what: "given back".to_owned(),
+                event: "claim_given_back",
+            }))
+        })?;
+        Ok(())
+    }
+
+    /// The claim that a running task is; its token fences the executor.
+    pub(super) fn claim_task(&self, address: &TaskAddress, session: &SessionId) -> Result<Token, Failure> {
+        let length = self.lease_length()?;
+        Ok(self.take_claim(ClaimKind::Task, &address.to_string(), session, length)?.token)
+    }
+
+    /// Lets go of what tasks held that ran in `before` and do not run any more, and writes the report of a run that has ended.
+    pub(super) fn settle_after(&self, run: &RunId, before: &RunView) -> Result<(), Failure> {
+        let need = before.tasks.keys().fold(Need::run(), |need, task| need.with_task(task));
+        let Some(now) = self.ledger().read_run(run, &need)?.map(|read| read.view) else { return Ok(()) };
+        for task in before.tasks.values().filter(|task| task.state == TaskState::Running) {
+            if now.tasks.get(&task.id).is_some_and(|task| task.state == TaskState::Running) {
+                continue;
+            }
+            let address = task.address();
+            let session = task.session.clone();
+            self.give_claim_back(ClaimKind::Task, &address.to_string(), |claim| claim.session == session)?;
+            if let Some(pool) = &task.pool {
+                self.give_slot_back(pool, &address)?;
+            }
+        }
+        if now.run.status.is_terminal() {
+            self.ensure_report(run)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! What only this machine knows, kept below `<common dir>/tether/` and never in a ref: the commands that it recorded itself, and
+//! the process of a session's command.
+//!
+//! Invariant: a file is replaced as a whole or not at all.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::app::failure::Failure;
+use crate::app::tether::Tether;
+use crate::domain::ids::{RunId, SessionId, TaskId};
+use crate::domain::session::ProcessFingerprint;
+
+fn failed(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
+    Failure::fatal("local_file", format!("could not {what} {}: {error}", path.display()))
+}
+
+impl Tether {
+    fn trusted_command_file(&self, run: &RunId, task: &TaskId) -> PathBuf {
+        self.repository().tether_dir().join("commands").join(run.as_str()).join(task.as_str())
+    }
+
+    fn command_process_file(&self, session: &SessionId) -> PathBuf {
+        self.repository().tether_dir().join("processes").join(session.as_str())
+    }
+
+    /// Writes down that this machine itself recorded exactly this argument vector for a task.
+    pub fn trust_command(&self, run: &RunId, task: &TaskId, command: &[String]) -> Result<(), Failure> {
+        self.write_local(&self.trusted_command_file(run, task), command.join("\0").as_bytes())
+    }
+
+    /// Whether this machine itself recorded exactly this argument vector for the task.
+    pub fn trusts_command(&self, run: &RunId, task: &TaskId, command: &[String]) -> bool {
+        std::fs::read(self.trusted_command_file(run, task))
+            .is_ok_and(|trusted| trusted == command.join("\0").as_bytes())
+    }
+
+    /// Writes down which process is a session's command.
+    pub fn note_command_process(&self, session: &SessionId, process: &ProcessFingerprint) -> Result<(), Failure> {
+        let text = format!(
+            "{}\n{}\n{}\n{}\n{}\n",
+            process.host,
+            process.boot.as_deref().unwrap_or_default(),
+            process.pid_namespace.map(|number| number.to_string()).unwrap_or_default(),
+            process.pid.map(|number| number.to_string()).unwrap_or_default(),
+            process.start_time.map(|number| number.to_string()).unwrap_or_default(),
+        );
+        self.write_local(&self.command_process_file(session), text.as_bytes())
+    }
+
+    /// The process of a session's command, if this machine wrote it down.
+    pub fn command_process(&self, session: &SessionId) -> Option<ProcessFingerprint> {
+        let text = std::fs::read_to_string(self.command_process_file(session)).ok()?;
+        let mut lines = text.lines();
+        Some(ProcessFingerprint {
+            host: crate::domain::ids::HostId(lines.next()?.to_owned()),
+            boot: lines.next().map(ToOwned::to_owned).filter(|boot| !boot.is_empty()),
+            pid_namespace: lines.next().and_then(|number| number.parse().ok()),
+            pid: lines.next().and_then(|number| number.parse().ok()),
+            start_time: lines.next().and_then(|number| number.parse().ok()),
+        })
+    }
+
+    /// Removes what was written down of a session that has ended.
+    pub fn forget_command_process(&self, session: &SessionId) {
+        // What stays behind says nothing of a session that has ended.
+        let _ = std::fs::remove_file(self.command_process_file(session));
+    }
+
+    pub(super) fn write_local(&self, path: &std::path::Path, content: &[u8]) -> Result<(), Failure> {
+        let parent = path.parent().unwrap_or(path);
+        std::fs::create_dir_all(parent).map_err(|error| failed("create", parent, &error))?;
+        let scratch = path.with_extension(format!("tmp-{}", std::process::id()));
+        let written = std::fs::File::create(&scratch).and_then(|mut file| {
+            file.write_all(content)?;
+            file.sync_all()
+        });
+        written.and_then(|()| std::fs::rename(&scratch, path)).map_err(|error| failed("write", path, &error))
+    }
+}

@@ -1,0 +1,18 @@
+//! Use cases: load, decide, store, act.
+//!
+//! The public API of the library: every command of the program is a method of [`tether::Tether`]. Must not know how anything is
+//! shown, nor any exit code.
+
+pub mod evidence;
+pub mod failure;
+mod holds;
+mod local;
+pub mod pool;
+pub mod report;
+pub mod run;
+pub mod session;
+pub mod task;
+pub mod tether;
+
+pub use failure::{Failure, FailureKind};
+pub use tether::Tether;

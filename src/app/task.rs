@@ -1,0 +1,180 @@
+//! Tasks: add, start, next, done, fail, cancel, block, unblock, list, show.
+
+use std::time::Duration;
+
+use crate::app::failure::{Failure, FailureKind};
+use crate::app::tether::Tether;
+use crate::domain::event::{RunEvent, WorkEnd};
+use crate::domain::ids::{RunId, SessionId, TaskAddress, TaskId};
+use crate::domain::task::{NewTask, Task, TaskState};
+use crate::domain::transition::startable;
+use crate::domain::view::RunView;
+use crate::store::runs::{Committed, Need};
+
+/// How the start of a task that has to wait is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// It is refused.
+    Refuse,
+    /// It waits until it may start.
+    Wait,
+}
+
+/// How long a waiting start sleeps before it looks again.
+const WAITING_PAUSE: Duration = Duration::from_millis(200);
+
+impl Tether {
+    /// Adds a task to a run.
+    pub fn add_task(&self, run: &RunId, new: &NewTask) -> Result<Task, Failure> {
+        let need = new.depends_on.iter().fold(Need::run().with_task(&new.id), |need, task| need.with_task(task));
+        let gate = crate::domain::task::Requirement::Approval.gate_id(&new.id);
+        let done =
+            self.change_run(run, &need.with_gate(&gate), |_| Ok(RunEvent::TaskAdded(Box::new(new.clone())).into()))?;
+        if !new.command.is_empty() {
+            self.trust_command(run, &new.id, &new.command)?;
+        }
+        task_of(done.view, &new.id)
+    }
+
+    /// A task.
+    pub fn show_task(&self, address: &TaskAddress) -> Result<Task, Failure> {
+        let read = self.read_run(&address.run, &Need::run().with_task(&address.task))?;
+        read.view.tasks.get(&address.task).cloned().ok_or_else(|| self.unknown_task(address))
+    }
+
+    /// The tasks of a run, or of all; oldest first.
+    pub fn list_tasks(&self, run: Option<&RunId>, state: Option<TaskState>) -> Result<Vec<Task>, Failure> {
+        let runs = match run {
+            Some(run) => vec![self.read_run(run, &Need::Everything)?.view],
+            None => self.read_all_runs()?.0,
+        };
+        let mut tasks: Vec<Task> = runs.into_iter().flat_map(|view| view.tasks.into_values()).collect();
+        tasks.retain(|task| state.is_none_or(|state| task.state == state));
+        tasks.sort_by(|a, b| (a.created_at, &a.run, &a.id).cmp(&(b.created_at, &b.run, &b.id)));
+        Ok(tasks)
+    }
+
+    /// Every run that can be read, and what is wrong with each that cannot.
+    pub fn read_all_runs(&self) -> Result<(Vec<RunView>, Vec<(String, String)>), Failure> {
+        let (mut views, mut unreadable) = (Vec::new(), Vec::new());
+        for (name, tip) in self.ledger().list_runs()? {
+            let read =
+                tip.map_err(|found| Failure::fatal("unusable_ref", format!("it holds {found}"))).and_then(|_| {
+                    let id = RunId::new(name.as_str())?;
+                    Ok(self.ledger().read_run(&id, &Need::Everything)?)
+                });
+            match read {
+                Ok(Some(read)) => views.push(read.view),
+                Ok(None) => {}
+                Err(failure) => unreadable.push((name, failure.message)),
+            }
+        }
+        Ok((views, unreadable))
+    }
+
+    /// Starts a task for a session. Its pool's place is taken first, in a swap of its own, and given back if the start is refused.
+    pub fn start_task(
+        &self,
+        address: &TaskAddress,
+        session: Option<&SessionId>,
+        patience: Patience,
+    ) -> Result<Task, Failure> {
+        let before = self.read_run(&address.run, &Need::run().with_task(&address.task))?.view;
+        if !before.tasks.contains_key(&address.task) {
+            return Err(self.unknown_task(address));
+        }
+        loop {
+            let tried = self.try_start_task(address, session);
+            match tried {
+                Err(failure) if patience == Patience::Wait && is_passing(&failure) => std::thread::sleep(WAITING_PAUSE),
+                result => return result,
+            }
+        }
+    }
+
+    fn try_start_task(&self, address: &TaskAddress, session: Option<&SessionId>) -> Result<Task, Failure> {
+        let need = Need::run().with_task(&address.task);
+        let view = self.read_run(&address.run, &need)?.view;
+        startable(&view, &address.task, self.now())?;
+        let session = self.session_for_start(session, address)?;
+        let pool = view.tasks.get(&address.task).and_then(|task| task.pool.clone());
+        if let Some(pool) = &pool {
+            self.take_slot(pool, address, &session)?;
+        }
+        let lease = |view: &RunView| self.lease_for_task(view, &address.task, &session);
+        let started = self.change_run(&address.run, &need, |view| {
+            let lease = lease(view)?;
+            Ok(RunEvent::TaskStarted { task: address.task.clone(), session: session.clone(), lease }.into())
+        });
+        match started {
+            Ok(done) => {
+                self.claim_task(address, &session)?;
+                task_of(done.view, &address.task)
+            }
+            Err(failure) => {
+                if let Some(pool) = &pool {
+                    self.give_slot_back(pool, address)?;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// The work of a task is done.
+    pub fn finish_task(&self, address: &TaskAddress, end: &WorkEnd) -> Result<Task, Failure> {
+        let done = self.end_task(address, |task| RunEvent::TaskDone { task, end: end.clone() })?;
+        if let Some(pool) = done.pool.as_ref().filter(|_| done.state == TaskState::Completed) {
+            self.note_pool_success(pool)?;
+        }
+        Ok(done)
+    }
+
+    /// The work of a task has failed; its pool backs off.
+    pub fn fail_task(&self, address: &TaskAddress, end: &WorkEnd) -> Result<Task, Failure> {
+        let failed = self.end_task(address, |task| RunEvent::TaskFailed { task, end: end.clone() })?;
+        if let Some(pool) = &failed.pool {
+            self.note_pool_failure(pool, end.summary.clone())?;
+        }
+        Ok(failed)
+    }
+
+    /// A task is called off.
+    pub fn cancel_task(&self, address: &TaskAddress, end: &WorkEnd) -> Result<Task, Failure> {
+        self.end_task(address, |task| RunEvent::TaskCancelled { task, end: end.clone() })
+    }
+
+    /// A task cannot go on.
+    pub fn block_task(&self, address: &TaskAddress, reason: &str) -> Result<Task, Failure> {
+        self.end_task(address, |task| RunEvent::TaskBlocked { task, reason: reason.to_owned() })
+    }
+
+    /// A reason, or every reason, for which a task was blocked is gone.
+    pub fn unblock_task(&self, address: &TaskAddress, reason: Option<&str>) -> Result<Task, Failure> {
+        self.end_task(address, |task| RunEvent::TaskUnblocked { task, reason: reason.map(ToOwned::to_owned) })
+    }
+
+    /// Changes a task, and lets go of what it held if it does not run any more.
+    pub(super) fn end_task(&self, address: &TaskAddress, event: impl Fn(TaskId) -> RunEvent) -> Result<Task, Failure> {
+        let need = Need::run().with_task(&address.task);
+        let before = self.read_run(&address.run, &need)?.view;
+        if !before.tasks.contains_key(&address.task) {
+            return Err(self.unknown_task(address));
+        }
+        let need = [crate::domain::task::Requirement::Review, crate::domain::task::Requirement::Test]
+            .iter()
+            .fold(need, |need, requirement| need.with_gate(&requirement.gate_id(&address.task)));
+        let done: Committed = self.change_run(&address.run, &need, |_| Ok(event(address.task.clone()).into()))?;
+        self.settle_after(&address.run, &before)?;
+        task_of(done.view, &address.task)
+    }
+}
+
+/// Whether a refusal passes by itself, so that waiting makes sense.
+fn is_passing(failure: &Failure) -> bool {
+    failure.kind == FailureKind::Busy || matches!(failure.code, "dependency_open" | "gate_pending")
+}
+
+pub(super) fn task_of(mut view: RunView, id: &TaskId) -> Result<Task, Failure> {
+    let run = view.run.id.clone();
+    view.tasks.remove(id).ok_or_else(|| Failure::fatal("unknown_task", format!("run {run} has no task {id}")))
+}

@@ -1,0 +1,394 @@
+//! Runs: one ref each, one commit for each transition.
+//!
+//! Owns how much of a run is read and which files a transition rewrites. Must not know why anything happens.
+//! Invariants: only what changed is written; a transition that changes nothing writes nothing; the cost of a transition does not
+//! grow with the number of tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gix::ObjectId;
+use serde_json::Value;
+
+use super::backend::RefValue;
+use super::chain::{self, Content, Decision, Follow, Retry, Transacted};
+use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
+use super::names::{RefName, RefPrefix};
+use super::tree;
+use crate::domain::event::RunEvent;
+use crate::domain::gate::Gate;
+use crate::domain::ids::{EnvironmentId, GateId, RunId, TaskId};
+use crate::domain::run::{NewRun, Run};
+use crate::domain::task::Task;
+use crate::domain::time::Timestamp;
+use crate::domain::transition::{RefusedTransition, apply};
+use crate::domain::view::{Changes, RunView};
+use crate::record::{Record, encode, layout, message};
+
+/// Which records of a run are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// Every one.
+    Everything,
+    /// The run, the pending gates, and these with what hangs on them.
+    Some(Picked),
+}
+
+/// Records that are asked for by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Picked {
+    tasks: BTreeSet<TaskId>,
+    environments: BTreeSet<EnvironmentId>,
+    gates: BTreeSet<GateId>,
+}
+
+impl Need {
+    /// The run and its pending gates.
+    pub fn run() -> Self {
+        Self::Some(Picked::default())
+    }
+
+    /// The same and a task, with its dependencies, environment, checkpoint and gates.
+    #[must_use]
+    pub fn with_task(mut self, task: &TaskId) -> Self {
+        if let Self::Some(picked) = &mut self {
+            picked.tasks.insert(task.clone());
+        }
+        self
+    }
+
+    /// The same and an environment.
+    #[must_use]
+    pub fn with_environment(mut self, environment: &EnvironmentId) -> Self {
+        if let Self::Some(picked) = &mut self {
+            picked.environments.insert(environment.clone());
+        }
+        self
+    }
+
+    /// The same and a gate, with its task.
+    #[must_use]
+    pub fn with_gate(mut self, gate: &GateId) -> Self {
+        if let Self::Some(picked) = &mut self {
+            picked.gates.insert(gate.clone());
+        }
+        self
+    }
+}
+
+/// A run as it was read.
+#[derive(Debug, Clone)]
+pub struct ReadRun {
+    /// The commit that it was read from.
+    pub tip: ObjectId,
+    /// The run, with the records that were asked for.
+    pub view: RunView,
+    written: BTreeMap<String, Value>,
+}
+
+/// A transition of a run that was written, or found to change nothing.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The tip now.
+    pub tip: ObjectId,
+    /// The run now, with the records that were asked for.
+    pub view: RunView,
+    /// What changed; `None`: nothing did, and nothing was written.
+    pub changes: Option<Changes>,
+}
+
+/// Why a transition of a run did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal<E: std::error::Error + 'static> {
+    /// There is no such run.
+    #[error("there is no run {0}")]
+    NoSuchRun(RunId),
+    /// There is one already.
+    #[error("run {0} exists already")]
+    RunExists(RunId),
+    /// The rules do not allow it.
+    #[error(transparent)]
+    Transition(RefusedTransition),
+    /// The caller decided against it.
+    #[error(transparent)]
+    Decided(E),
+}
+
+/// What is to happen to a run: the events, and files that go into its tree beside the records.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Proposal {
+    /// What happens, in this order, in one commit.
+    pub events: Vec<RunEvent>,
+    /// Files of the run's tree that are no records: a payload, the report.
+    pub files: BTreeMap<String, Content>,
+}
+
+impl From<RunEvent> for Proposal {
+    fn from(event: RunEvent) -> Self {
+        Self { events: vec![event], files: BTreeMap::new() }
+    }
+}
+
+impl From<Vec<RunEvent>> for Proposal {
+    fn from(events: Vec<RunEvent>) -> Self {
+        Self { events, files: BTreeMap::new() }
+    }
+}
+
+impl Ledger {
+    /// Reads a run, or as much of it as is needed; `None` if there is no such run.
+    pub fn read_run(&self, id: &RunId, need: &Need) -> Result<Option<ReadRun>, ReadError> {
+        let name = RefName::run(id.as_str())?;
+        match self.tip(&name)? {
+            Some(tip) => self.read_run_at(&name, tip, need).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a run as it was at a commit of its chain.
+    pub fn read_run_at(&self, name: &RefName, tip: ObjectId, need: &Need) -> Result<ReadRun, ReadError> {
+        let root = self.root(name, tip)?;
+        let run = self.find_record::<Run>(name, root, layout::RUN)?;
+        let run = run.ok_or_else(|| ReadError::Incomplete { name: name.clone(), path: layout::RUN.to_owned() })?;
+        let mut read = ReadRun { tip, view: RunView::of_run(run.value), written: BTreeMap::new() };
+        read.written.insert(layout::RUN.to_owned(), run.written);
+        let loader = Loader { ledger: self, name, root };
+        match need {
+            Need::Everything => loader.load_everything(&mut read)?,
+            Need::Some(picked) => loader.load_picked(&mut read, picked)?,
+        }
+        Ok(read)
+    }
+
+    /// Every run's name with its tip, or with what stands there instead.
+    pub fn list_runs(&self) -> Result<Vec<(String, Result<ObjectId, String>)>, ReadError> {
+        let listed = self.backend().list_refs(&RefPrefix::runs());
+        let failed = |source| ReadError::Ref { name: RefName::journal(), source };
+        let run_name = |name: &RefName| name.as_str().rsplit('/').next().unwrap_or_default().to_owned();
+        Ok(listed
+            .map_err(failed)?
+            .into_iter()
+            .map(|(name, value)| match value {
+                RefValue::Id(id) => (run_name(&name), Ok(id)),
+                RefValue::Absent => (run_name(&name), Err("nothing".to_owned())),
+                RefValue::Symbolic(target) => (run_name(&name), Err(format!("a symbolic ref to {target}"))),
+                RefValue::Broken(content) => (run_name(&name), Err(format!("a torn ref: `{content}`"))),
+            })
+            .collect())
+    }
+
+    /// Starts a run.
+    pub fn start_run<E: std::error::Error + 'static>(
+        &self,
+        new: &NewRun,
+        at: Timestamp,
+    ) -> Result<Committed, WriteRecordError<Refusal<E>>> {
+        let name = RefName::run(new.id.as_str()).map_err(ReadError::from)?;
+        let done = chain::transact(self.backend(), &name, Retry::default(), |tip| {
+            if tip.is_some() {
+                return Err(Inner::Refused(Refusal::RunExists(new.id.clone())));
+            }
+            let run = Run::start(new.clone(), at);
+            let bytes = encode(&run, None).map_err(Inner::Encode)?;
+            let text = message::run_started(&run.id, self.author());
+            let transition = self.transition([(layout::RUN.to_owned(), Content::Bytes(bytes))], text, at);
+            Ok(Decision::Append(transition, run))
+        })?;
+        let changes = Changes::none(done.outcome.clone());
+        committed(done.tip, RunView::of_run(done.outcome), Some(changes), &name)
+    }
+
+    /// Reads a run, decides, writes what follows; decides again if somebody was faster. `decide` must have no effect of its own.
+    pub fn change_run<E: std::error::Error + 'static>(
+        &self,
+        id: &RunId,
+        need: &Need,
+        at: Timestamp,
+        mut decide: impl FnMut(&RunView) -> Result<Proposal, E>,
+    ) -> Result<Committed, WriteRecordError<Refusal<E>>> {
+        let name = RefName::run(id.as_str()).map_err(ReadError::from)?;
+        let done: Transacted<(RunView, Option<Changes>)> =
+            chain::transact(self.backend(), &name, Retry::default(), |tip| {
+                let tip = tip.ok_or_else(|| Inner::Refused(Refusal::NoSuchRun(id.clone())))?;
+                let read = self.read_run_at(&name, tip, need).map_err(Inner::Read)?;
+                let proposal = decide(&read.view).map_err(|error| Inner::Refused(Refusal::Decided(error)))?;
+                let changed = change(&read.view, &proposal.events, at)
+                    .map_err(|refused| Inner::Refused(Refusal::Transition(refused)))?;
+                let Some((view, changes)) = changed else {
+                    if proposal.files.is_empty() {
+                        return Ok(Decision::Leave((read.view, None)));
+                    }
+                    let text = message::message(
+                        &format!("run {id}: {}", proposal.files.keys().cloned().collect::<Vec<_>>().join(", ")),
+                        "",
+                        &message::trailers_of_files(id, self.author()),
+                    );
+                    let transition = self.transition(proposal.files, text, at);
+                    let changes = Changes::none(read.view.run.clone());
+                    return Ok(Decision::Append(transition, (read.view, Some(changes))));
+                };
+                let text = message::run_changed(&read.view, &proposal.events, &changes, self.author());
+                let mut files = files_of(&read, &changes).map_err(Inner::Encode)?;
+                files.extend(proposal.files);
+                Ok(Decision::Append(self.transition(files, text, at), (view, Some(changes))))
+            })?;
+        let (view, changes) = done.outcome;
+        committed(done.tip, view, changes, &name)
+    }
+
+    /// The commits of a run, newest first.
+    pub fn history_of_run(&self, id: &RunId) -> Result<Option<chain::History<'_>>, ReadError> {
+        let tip = self.tip(&RefName::run(id.as_str())?)?;
+        Ok(tip.map(|tip| chain::history(self.backend(), tip, Follow::All)))
+    }
+
+    /// A file of a run's tree, if it is there.
+    pub fn read_run_file(&self, id: &RunId, path: &str, limit: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        let name = RefName::run(id.as_str())?;
+        let Some(tip) = self.tip(&name)? else { return Ok(None) };
+        let root = self.root(&name, tip)?;
+        tree::read(self.backend(), root, path, limit).map_err(|source| ReadError::Tree { name, source })
+    }
+}
+
+fn committed<E: std::error::Error + 'static>(
+    tip: Option<ObjectId>,
+    view: RunView,
+    changes: Option<Changes>,
+    name: &RefName,
+) -> Result<Committed, WriteRecordError<E>> {
+    let tip = tip.ok_or_else(|| ReadError::Unusable { name: name.clone(), found: "nothing".to_owned() })?;
+    Ok(Committed { tip, view, changes })
+}
+
+/// Applies events one after the other; `None` if nothing but times would change.
+fn change(
+    before: &RunView,
+    events: &[RunEvent],
+    at: Timestamp,
+) -> Result<Option<(RunView, Changes)>, RefusedTransition> {
+    let mut view = before.clone();
+    let mut all: Option<Changes> = None;
+    for event in events {
+        let changes = apply(&view, event, at)?;
+        view.absorb(changes.clone());
+        match &mut all {
+            Some(all) => all.then(changes),
+            None => all = Some(changes),
+        }
+    }
+    let mut compared = view.run.clone();
+    compared.updated_at = before.run.updated_at;
+    Ok(all.filter(|all| compared != before.run || differs(before, all)).map(|all| (view, all)))
+}
+
+fn differs(before: &RunView, changes: &Changes) -> bool {
+    !changes.tasks.is_empty()
+        || !changes.environments.is_empty()
+        || !changes.checkpoints.is_empty()
+        || changes.gates.iter().any(|(id, gate)| before.gates.get(id) != Some(gate))
+}
+
+fn files_of(read: &ReadRun, changes: &Changes) -> Result<BTreeMap<String, Content>, crate::record::InvalidRecord> {
+    fn put<T: Record>(
+        files: &mut BTreeMap<String, Content>,
+        read: &ReadRun,
+        path: String,
+        record: &T,
+    ) -> Result<(), crate::record::InvalidRecord> {
+        let bytes = encode(record, read.written.get(&path))?;
+        files.insert(path, Content::Bytes(bytes));
+        Ok(())
+    }
+    let mut files = BTreeMap::new();
+    put(&mut files, read, layout::RUN.to_owned(), &changes.run)?;
+    changes.tasks.values().try_for_each(|task| put(&mut files, read, layout::task(&task.id), task))?;
+    changes.environments.values().try_for_each(|known| put(&mut files, read, layout::environment(&known.id), known))?;
+    changes.checkpoints.values().try_for_each(|known| put(&mut files, read, layout::checkpoint(&known.task), known))?;
+    changes.gates.values().try_for_each(|gate| put(&mut files, read, layout::gate(&gate.id), gate))?;
+    Ok(files)
+}
+
+struct Loader<'a> {
+    ledger: &'a Ledger,
+    name: &'a RefName,
+    root: ObjectId,
+}
+
+impl Loader<'_> {
+    fn load_everything(&self, read: &mut ReadRun) -> Result<(), ReadError> {
+        for task in self.load_directory::<Task>(read, layout::TASKS)? {
+            read.view.tasks.insert(task.id.clone(), task);
+        }
+        for environment in self.load_directory::<crate::domain::environment::Environment>(read, layout::ENVIRONMENTS)? {
+            read.view.environments.insert(environment.id.clone(), environment);
+        }
+        for checkpoint in self.load_directory::<crate::domain::checkpoint::Checkpoint>(read, layout::CHECKPOINTS)? {
+            read.view.checkpoints.insert(checkpoint.task.clone(), checkpoint);
+        }
+        for gate in self.load_directory::<Gate>(read, layout::GATES)? {
+            read.view.gates.insert(gate.id.clone(), gate);
+        }
+        Ok(())
+    }
+
+    fn load_directory<T: Record>(&self, read: &mut ReadRun, directory: &str) -> Result<Vec<T>, ReadError> {
+        let listed = tree::list(self.ledger.backend(), self.root, directory);
+        let listed = listed.map_err(|source| ReadError::Tree { name: self.name.clone(), source })?;
+        let mut records = Vec::with_capacity(listed.len());
+        for (file, id) in listed.into_iter().filter(|(file, _)| file.ends_with(".json")) {
+            let path = format!("{directory}/{file}");
+            let stored = self.ledger.read_blob::<T>(self.name, &path, id)?;
+            read.written.insert(path, stored.written);
+            records.push(stored.value);
+        }
+        Ok(records)
+    }
+
+    fn load<T: Record>(&self, read: &mut ReadRun, path: String) -> Result<Option<T>, ReadError> {
+        let Some(stored) = self.ledger.find_record::<T>(self.name, self.root, &path)? else { return Ok(None) };
+        read.written.insert(path, stored.written);
+        Ok(Some(stored.value))
+    }
+
+    fn load_picked(&self, read: &mut ReadRun, picked: &Picked) -> Result<(), ReadError> {
+        let mut tasks = picked.tasks.clone();
+        let mut gates = picked.gates.clone();
+        gates.extend(read.view.run.pending_gates.iter().cloned());
+        for gate in &gates {
+            self.load_gate(read, gate)?;
+        }
+        tasks.extend(picked.gates.iter().filter_map(|gate| read.view.gates.get(gate)?.task.clone()));
+        let mut environments = picked.environments.clone();
+        for id in &tasks {
+            let Some(task) = self.load::<Task>(read, layout::task(id))? else { continue };
+            for dependency in &task.depends_on {
+                if let Some(dependency) = self.load::<Task>(read, layout::task(dependency))? {
+                    read.view.tasks.insert(dependency.id.clone(), dependency);
+                }
+            }
+            for gate in &task.gates {
+                self.load_gate(read, gate)?;
+            }
+            environments.extend(task.environment.clone());
+            if let Some(checkpoint) = self.load(read, layout::checkpoint(id))? {
+                read.view.checkpoints.insert(id.clone(), checkpoint);
+            }
+            read.view.tasks.insert(id.clone(), task);
+        }
+        for id in &environments {
+            if let Some(environment) = self.load(read, layout::environment(id))? {
+                read.view.environments.insert(id.clone(), environment);
+            }
+        }
+        Ok(())
+    }
+
+    fn load_gate(&self, read: &mut ReadRun, id: &GateId) -> Result<(), ReadError> {
+        if !read.view.gates.contains_key(id) {
+            if let Some(gate) = self.load(read, layout::gate(id))? {
+                read.view.gates.insert(id.clone(), gate);
+            }
+        }
+        Ok(())
+    }
+}

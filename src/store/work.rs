@@ -1,0 +1,227 @@
+//! Saved work: for each run a chain of keepers, each naming one snapshot commit.
+//!
+//! Owns the list of what is saved and what keeps it from `git gc`. Must not know how a snapshot is made or put back.
+//! Invariants: no snapshot is another's parent, so that dropping one never changes another's id; the list at a keeper names
+//! exactly the snapshots that it keeps.
+
+use std::collections::{BTreeMap, HashSet};
+
+use gix::ObjectId;
+use serde_json::{Map, Value, json};
+
+use super::backend::{Expected, New, RefValue};
+use super::chain::{self, Content, Decision, Retry};
+use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
+use super::names::{RefName, RefPrefix};
+use super::tree;
+use crate::domain::ids::{EnvironmentId, Oid, RunId, TaskId};
+use crate::domain::time::Timestamp;
+use crate::record::message;
+
+/// The list of what a keeper's chain keeps.
+const LIST: &str = "saved.json";
+/// The most bytes of such a list.
+const LARGEST_LIST: u64 = 64 << 20;
+
+/// One snapshot that is kept, and what it is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedEntry {
+    /// Its id: the start of the snapshot's object id.
+    pub id: String,
+    /// The run.
+    pub run: String,
+    /// The task.
+    pub task: Option<TaskId>,
+    /// The environment.
+    pub environment: Option<EnvironmentId>,
+    /// The snapshot commit.
+    pub commit: Oid,
+    /// The commit that the worktree stood on.
+    pub base: Option<Oid>,
+    /// The branch that it was on.
+    pub branch: Option<String>,
+    /// How many files differ from the base.
+    pub files: u64,
+    /// How many bytes those have.
+    pub bytes: u64,
+    /// Why it was saved.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl SavedEntry {
+    fn to_json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "run": self.run,
+            "task": self.task.as_ref().map(ToString::to_string),
+            "environment": self.environment.as_ref().map(ToString::to_string),
+            "commit": self.commit.0,
+            "base": self.base.as_ref().map(|base| base.0.clone()),
+            "branch": self.branch,
+            "files": self.files,
+            "bytes": self.bytes,
+            "reason": self.reason,
+            "at": self.at.to_string(),
+        })
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        let text = |key: &str| value.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
+        let number = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or_default();
+        Some(Self {
+            id: text("id")?,
+            run: text("run")?,
+            task: text("task").and_then(|id| TaskId::new(id).ok()),
+            environment: text("environment").and_then(|id| EnvironmentId::new(id).ok()),
+            commit: Oid(text("commit")?),
+            base: text("base").map(Oid),
+            branch: text("branch"),
+            files: number("files"),
+            bytes: number("bytes"),
+            reason: text("reason").unwrap_or_default(),
+            at: text("at")?.parse().ok()?,
+        })
+    }
+}
+
+/// The id under which people know a snapshot.
+pub fn short_id(commit: &ObjectId) -> String {
+    commit.to_hex_with_len(12).to_string()
+}
+
+fn list_bytes(entries: &[SavedEntry]) -> Vec<u8> {
+    let mut map = Map::new();
+    map.insert("schema".to_owned(), Value::from("tether.saved/1"));
+    map.insert("saved".to_owned(), entries.iter().map(SavedEntry::to_json).collect());
+    let mut text = format!("{:#}", Value::Object(map));
+    text.push('\n');
+    text.into_bytes()
+}
+
+impl Ledger {
+    fn read_list(&self, name: &RefName, tip: ObjectId) -> Result<Vec<SavedEntry>, ReadError> {
+        let root = self.root(name, tip)?;
+        let bytes = tree::read(self.backend(), root, LIST, LARGEST_LIST);
+        let bytes = bytes.map_err(|source| ReadError::Tree { name: name.clone(), source })?;
+        let bytes = bytes.ok_or_else(|| ReadError::Incomplete { name: name.clone(), path: LIST.to_owned() })?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|source| ReadError::Record {
+            name: name.clone(),
+            path: LIST.to_owned(),
+            source: crate::record::InvalidRecord::NotJson { name: "saved", source },
+        })?;
+        let entries = value.get("saved").and_then(Value::as_array).cloned().unwrap_or_default();
+        Ok(entries.iter().filter_map(SavedEntry::from_json).collect())
+    }
+
+    /// What is saved of a run, oldest first.
+    pub fn saved_work(&self, run: &str) -> Result<Vec<SavedEntry>, ReadError> {
+        let name = RefName::work(run)?;
+        match self.tip(&name)? {
+            Some(tip) => self.read_list(&name, tip),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The names of the runs that have saved work.
+    pub fn runs_with_saved_work(&self) -> Result<Vec<String>, ReadError> {
+        let listed = self.backend().list_refs(&RefPrefix::work());
+        let listed = listed.map_err(|source| ReadError::Ref { name: RefName::journal(), source })?;
+        let name = |name: RefName| name.as_str().rsplit('/').next().unwrap_or_default().to_owned();
+        Ok(listed
+            .into_iter()
+            .filter(|(_, value)| matches!(value, RefValue::Id(_)))
+            .map(|(found, _)| name(found))
+            .collect())
+    }
+
+    /// Keeps a snapshot whose objects are written already; one that is kept already stays as it is.
+    pub fn keep_work(
+        &self,
+        snapshot: ObjectId,
+        entry: &SavedEntry,
+        at: Timestamp,
+    ) -> Result<(), WriteRecordError<std::convert::Infallible>> {
+        let name = RefName::work(&entry.run).map_err(ReadError::from)?;
+        chain::transact(self.backend(), &name, Retry::default(), |tip| {
+            let mut entries = match tip {
+                Some(tip) => self.read_list(&name, tip).map_err(Inner::Read)?,
+                None => Vec::new(),
+            };
+            if entries.iter().any(|known| known.commit == entry.commit) {
+                return Ok(Decision::Leave(()));
+            }
+            entries.push(entry.clone());
+            let what = entry.task.as_ref().map_or_else(|| entry.run.clone(), |task| format!("{}/{task}", entry.run));
+            let text = message::record_changed(
+                &format!("work of {what}: {} files saved", entry.files),
+                "work_saved",
+                &[
+                    ("Run", Some(entry.run.clone())),
+                    ("Task", entry.task.as_ref().map(ToString::to_string)),
+                    ("Environment", entry.environment.as_ref().map(ToString::to_string)),
+                ],
+                self.author(),
+            );
+            let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(list_bytes(&entries)))], text, at);
+            transition.extra_parents = vec![snapshot];
+            Ok(Decision::Append(transition, ()))
+        })?;
+        Ok(())
+    }
+
+    /// Stops keeping the snapshots that `goes` picks; the chain is written anew without them. Answers with what went.
+    pub fn drop_work(
+        &self,
+        run: &RunId,
+        at: Timestamp,
+        goes: impl Fn(&SavedEntry) -> bool,
+    ) -> Result<Vec<SavedEntry>, WriteRecordError<std::convert::Infallible>> {
+        let name = RefName::work(run.as_str()).map_err(ReadError::from)?;
+        for attempt in 1.. {
+            let Some(tip) = self.tip(&name)? else { break };
+            let (gone, kept): (Vec<_>, Vec<_>) = self.read_list(&name, tip)?.into_iter().partition(&goes);
+            if gone.is_empty() {
+                break;
+            }
+            match self.rewrite_work(&name, tip, &kept, at) {
+                Ok(()) => return Ok(gone),
+                Err(WriteRecordError::Append(error)) if error.is_lost_race() && attempt < 16 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn rewrite_work(
+        &self,
+        name: &RefName,
+        tip: ObjectId,
+        kept: &[SavedEntry],
+        at: Timestamp,
+    ) -> Result<(), WriteRecordError<std::convert::Infallible>> {
+        let new = if kept.is_empty() {
+            New::Delete
+        } else {
+            let text = message::record_changed("saved work dropped", "work_dropped", &[], self.author());
+            let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(list_bytes(kept)))], text, at);
+            transition.extra_parents =
+                kept.iter().filter_map(|entry| ObjectId::from_hex(entry.commit.0.as_bytes()).ok()).collect();
+            New::Id(chain::write_root(self.backend(), name, &transition).map_err(WriteRecordError::Append)?)
+        };
+        self.backend().swap(name, Expected::Id(tip), new).map_err(|error| WriteRecordError::Append(error.into()))
+    }
+
+    /// Snapshots by commit, over all runs, for finding one by its id.
+    pub fn all_saved_work(&self) -> Result<BTreeMap<String, Vec<SavedEntry>>, ReadError> {
+        let runs = self.runs_with_saved_work()?;
+        runs.into_iter().map(|run| self.saved_work(&run).map(|entries| (run, entries))).collect()
+    }
+
+    /// Every snapshot commit that is kept.
+    pub fn kept_snapshots(&self) -> Result<HashSet<Oid>, ReadError> {
+        let all = self.all_saved_work()?;
+        Ok(all.into_values().flatten().map(|entry| entry.commit).collect())
+    }
+}
