@@ -14,6 +14,7 @@ use crate::domain::view::RunView;
 use crate::git::settings::LEASE;
 use crate::store::runs::Need;
 use crate::store::singles::{Change, encoded_key};
+use crate::world::processes::{Fingerprint, Observed};
 
 impl Tether {
     /// The session that starts a task: the one that is named, the one of the surroundings, or a new one.
@@ -175,5 +176,28 @@ impl Tether {
             self.ensure_report(run)?;
         }
         Ok(())
+    }
+
+    /// Asks the process of a session to end, if it is one of this machine that still is what was recorded.
+    pub(super) fn end_command_of(&self, session: &SessionId) -> Result<Option<String>, Failure> {
+        let Some(recorded) = self.ledger().read_single::<Session>(session)? else { return Ok(None) };
+        let target = self.command_process(session).unwrap_or(recorded.process);
+        let (Some(pid), Some(start_time)) = (target.pid, target.start_time) else { return Ok(None) };
+        let fingerprint = Fingerprint {
+            host: target.host.0,
+            boot: target.boot,
+            pid_namespace: target.pid_namespace,
+            pid,
+            start_time,
+        };
+        if !matches!(self.processes().observe(&fingerprint), Observed::Running | Observed::Stopped) {
+            return Ok(None);
+        }
+        let Some(process) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return Ok(None) };
+        let ended = rustix::process::kill_process(process, rustix::process::Signal::TERM);
+        Ok(Some(match ended {
+            Ok(()) => format!("sent SIGTERM to process {pid}"),
+            Err(error) => format!("could not end process {pid}: {error}"),
+        }))
     }
 }

@@ -4,7 +4,7 @@ use crate::app::failure::Failure;
 use crate::app::tether::Tether;
 use crate::domain::document::Document;
 use crate::domain::event::{ActivityReport, RunEvent};
-use crate::domain::ids::{RunId, TaskId};
+use crate::domain::ids::{Oid, RunId, TaskId};
 use crate::domain::run::{NewRun, Outcome, Parent, Policy};
 use crate::domain::task::Requirement;
 use crate::domain::view::RunView;
@@ -104,6 +104,32 @@ impl Tether {
     pub fn report_activity(&self, id: &RunId, report: &ActivityReport) -> Result<RunView, Failure> {
         self.change_run(id, &Need::run(), |_| Ok(RunEvent::ActivityReported(report.clone()).into()))?;
         Ok(self.read_run(id, &Need::Everything)?.view)
+    }
+
+    /// The commit that a revision names.
+    pub fn resolve_commit(&self, revision: &str) -> Result<Oid, Failure> {
+        let refused = || {
+            Failure::fatal("unknown_revision", format!("`{revision}` names no commit here"))
+                .hint("`git log` shows what there is")
+        };
+        if revision.starts_with('-') {
+            return Err(refused());
+        }
+        let here =
+            self.repository().workdir().map_or_else(|| self.repository().git(), |dir| self.repository().git_in(dir));
+        let words = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
+        let found = here.run(words.into_iter().map(ToOwned::to_owned).chain([format!("{revision}^{{commit}}")]));
+        Ok(Oid(found.map_err(|_| refused())?.text()))
+    }
+
+    /// Ends the commands of a run's running tasks that live on this machine; says what was done.
+    pub fn end_commands(&self, view: &RunView) -> Result<Vec<String>, Failure> {
+        let mut said = Vec::new();
+        for task in view.tasks.values().filter(|task| task.state == crate::domain::task::TaskState::Running) {
+            let Some(session) = &task.session else { continue };
+            said.extend(self.end_command_of(session)?.map(|what| format!("task {}: {what}", task.address())));
+        }
+        Ok(said)
     }
 
     /// A run with all its records.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::app::failure::{Failure, FailureKind};
 use crate::app::tether::Tether;
 use crate::domain::event::{RunEvent, WorkEnd};
-use crate::domain::ids::{RunId, SessionId, TaskAddress, TaskId};
+use crate::domain::ids::{PoolName, RunId, SessionId, TaskAddress, TaskId};
 use crate::domain::task::{NewTask, Task, TaskState};
 use crate::domain::transition::startable;
 use crate::domain::view::RunView;
@@ -116,6 +116,40 @@ impl Tether {
                     self.give_slot_back(pool, address)?;
                 }
                 Err(failure)
+            }
+        }
+    }
+
+    /// Takes the first task of the queue that its pool admits, and starts it; of racing callers each gets another one.
+    pub fn next_task(
+        &self,
+        run: Option<&RunId>,
+        pool: Option<&PoolName>,
+        session: Option<&SessionId>,
+    ) -> Result<Task, Failure> {
+        loop {
+            let views = match run {
+                Some(run) => vec![self.read_run(run, &Need::Everything)?.view],
+                None => self.read_all_runs()?.0,
+            };
+            let queue = crate::app::pool::queue_of(&views, pool, self.now());
+            let mut raced = false;
+            for task in &queue {
+                match self.start_task(&task.address(), session, Patience::Refuse) {
+                    Ok(task) => return Ok(task),
+                    Err(failure) if matches!(failure.code, "pool_full" | "pool_backing_off") => {}
+                    // Somebody else was faster: what is first now has to be read anew.
+                    Err(failure) if failure.code == "illegal_transition" => raced = true,
+                    Err(failure) => return Err(failure),
+                }
+                if raced {
+                    break;
+                }
+            }
+            if !raced {
+                return Err(Failure::busy("nothing_ready", "no task is ready to start").hint(
+                    "`git tether task list --state queued` shows what waits, and `git tether pool show` for what",
+                ));
             }
         }
     }

@@ -1,1 +1,86 @@
-//! Command line
+//! The command line: arguments in, one call into `app`, the answer rendered, an exit code.
+//!
+//! The only room that prints and knows exit codes. stdout is the answer, stderr is narration.
+
+mod answer;
+mod args;
+mod command;
+mod exit;
+mod parse;
+mod render;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use self::answer::Outcome;
+use self::args::Cli;
+use self::exit::Exit;
+use crate::app::Failure;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain_usage(&error).into(),
+    };
+    let json = cli.json;
+    match args::dispatch(cli) {
+        Ok(outcome) => answer(&outcome, json).into(),
+        Err(failure) => refuse(&failure, json).into(),
+    }
+}
+
+fn answer(outcome: &Outcome, json: Option<args::JsonForm>) -> Exit {
+    for line in &outcome.narration {
+        narrate(line);
+    }
+    let text = match json {
+        Some(_) => render::json::answer(&outcome.answer),
+        None => render::human::answer(&outcome.answer),
+    };
+    print(&text);
+    outcome.exit
+}
+
+/// Writes the answer; a reader that has gone away has seen enough.
+fn print(text: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text).and_then(|()| stdout.flush());
+}
+
+/// Says something beside the answer.
+pub(crate) fn narrate(line: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "{}", render::human::safe(line));
+}
+
+fn refuse(failure: &Failure, json: Option<args::JsonForm>) -> Exit {
+    narrate(&format!("fatal: {}", failure.message));
+    for hint in &failure.hints {
+        narrate(&format!("hint: {hint}"));
+    }
+    if json.is_some() {
+        print(&render::json::error(failure.code, &failure.message, &failure.hints));
+    }
+    failure.kind.into()
+}
+
+/// Help and version go to stdout; anything else is a usage error, said on stderr and, where JSON was asked for, on stdout.
+fn explain_usage(error: &clap::Error) -> Exit {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        print(error.render().to_string().as_bytes());
+        return Exit::Done;
+    }
+    let text = error.render().to_string();
+    let mut stderr = std::io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes());
+    let asked_for_json = std::env::args().take_while(|word| word != "--").any(|word| word.starts_with("--json"));
+    if asked_for_json {
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        print(&render::json::error("usage", &message, &["`-h` after a command shows what it takes".to_owned()]));
+    }
+    Exit::Usage
+}

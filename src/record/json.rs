@@ -121,6 +121,11 @@ pub fn to_json<T: Record>(value: &T, written: Option<&Value>) -> Value {
     json
 }
 
+/// The fields of a record, without its schema, for an answer that has one of its own.
+pub fn fields<T: Record>(value: &T) -> Value {
+    value.write_fields()
+}
+
 /// The bytes of a record; unknown fields of `written`, what was there before, are kept.
 pub fn encode<T: Record>(value: &T, written: Option<&Value>) -> Result<Vec<u8>, InvalidRecord> {
     let mut bytes = serde_json::to_vec_pretty(&to_json(value, written))
@@ -202,4 +207,9 @@ pub fn document(text: &str, what: &'static str) -> Result<Document, InvalidRecor
 pub fn usage(text: &str) -> Result<Usage, InvalidRecord> {
     let value: Value = serde_json::from_str(text).map_err(|source| InvalidRecord::NotJson { name: "usage", source })?;
     Ok(Usage::read(&value, &Place::root("usage"))?)
+}
+
+/// Reads how an executor came to its session, from what a caller hands in.
+pub fn attach(value: &Value) -> Result<crate::domain::session::Attach, InvalidField> {
+    Field::read(value, &Place::root("attach"))
 }

@@ -13,4 +13,6 @@ mod session;
 mod task;
 
 pub use field::InvalidField;
-pub use json::{InvalidRecord, LARGEST_RECORD, Record, Stored, decode, document, encode, to_json, usage};
+pub use json::{
+    InvalidRecord, LARGEST_RECORD, Record, Stored, attach, decode, document, encode, fields, to_json, usage,
+};

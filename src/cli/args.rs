@@ -1,0 +1,88 @@
+//! The command line: what there is to type, and which command it means.
+
+use clap::{Args, Parser, Subcommand};
+
+use super::answer::Outcome;
+use super::command;
+use crate::app::Failure;
+
+/// In which form the answer is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum JsonForm {
+    /// One object.
+    #[default]
+    Object,
+    /// One object a line, as things happen (`recover`, `watch`).
+    Stream,
+}
+
+/// Keeps work that runs in a git repository attached to that repository.
+#[derive(Debug, Parser)]
+#[command(
+    name = "git-tether",
+    bin_name = "git tether",
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = false
+)]
+pub struct Cli {
+    /// Answer with one JSON object.
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "object", value_name = "FORM")]
+    pub json: Option<JsonForm>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+macro_rules! commands {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $module:ident),+ $(,)?) => {
+        /// Every command.
+        #[derive(Debug, Subcommand)]
+        pub enum Command {
+            $($(#[doc = $doc])+ $variant(command::$module::Arguments)),+
+        }
+
+        /// Carries out a command.
+        pub fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
+            match cli.command {
+                $(Command::$variant(arguments) => command::$module::run(arguments, cli.json)),+
+            }
+        }
+    };
+}
+
+commands! {
+    /// Start a run.
+    Start = start,
+    /// End a run, or fix the outcome of one that has ended by itself.
+    Finish = finish,
+    /// Stop a run for now: nothing starts or resumes in it.
+    Pause = pause,
+    /// Let a paused run go on.
+    Unpause = unpause,
+    /// Call a run off; its open tasks are cancelled.
+    Cancel = cancel,
+    /// Say what the executor of a run is doing.
+    Activity = activity,
+    /// Show a run with its tasks, environments, checkpoints and gates.
+    Show = show,
+    /// Add, start and end tasks.
+    Task = task,
+    /// Reserve threads, and say who works on them.
+    Session = session,
+    /// List claims, or show one.
+    Claim = claim,
+    /// Check that a token is still good; before a push, say.
+    Fence = fence,
+    /// Show and limit pools of executors.
+    Pool = pool,
+    /// Show the report of a run.
+    Report = report,
+}
+
+/// A command that takes nothing but a run.
+#[derive(Debug, Args)]
+pub struct RunArgument {
+    /// The run.
+    pub run: crate::domain::ids::RunId,
+}

@@ -1,0 +1,32 @@
+//! `git tether cancel`
+
+use clap::Args;
+
+use crate::app::{Failure, Tether};
+use crate::cli::answer::{Answer, Outcome};
+use crate::cli::args::JsonForm;
+use crate::domain::ids::RunId;
+
+/// What it takes.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The run.
+    run: RunId,
+    /// Also end the commands of its tasks that live on this machine.
+    #[arg(long)]
+    kill: bool,
+}
+
+/// Calls a run off.
+pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
+    let tether = Tether::open()?;
+    let before = tether.show_run(&arguments.run)?;
+    let view = tether.cancel_run(&arguments.run)?;
+    let mut outcome = Outcome::from(Answer::Run(Box::new(view)));
+    if arguments.kill {
+        for line in tether.end_commands(&before)? {
+            outcome = outcome.saying(line);
+        }
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,28 @@
+//! `git tether finish`
+
+use clap::Args;
+
+use crate::app::{Failure, Tether};
+use crate::cli::answer::{Answer, Outcome};
+use crate::cli::args::JsonForm;
+use crate::domain::ids::RunId;
+use crate::domain::run::Outcome as RunOutcome;
+
+/// What it takes.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The run.
+    run: RunId,
+    /// How it ended: completed, failed or cancelled; as its tasks say if it is left out.
+    #[arg(long)]
+    outcome: Option<RunOutcome>,
+    /// A word about it.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+/// Ends a run.
+pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
+    let view = Tether::open()?.finish_run(&arguments.run, arguments.outcome, arguments.note)?;
+    Ok(Answer::Run(Box::new(view)).into())
+}

@@ -1,0 +1,4 @@
+//! The forms of an answer: words for people, JSON for programs.
+
+pub(crate) mod human;
+pub(crate) mod json;
