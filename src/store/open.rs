@@ -38,6 +38,14 @@ pub enum OpenError {
         /// Why.
         source: BoxedError,
     },
+    /// Its common directory could not be found.
+    #[error("could not find {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Its format is newer than any that is known.
     #[error("repository format version {version} is not supported")]
     FormatVersion {
@@ -75,7 +83,10 @@ enum RefStorage {
 
 /// Opens the store of a repository.
 pub fn open(repository: &gix::Repository) -> Result<Box<dyn Backend>, OpenError> {
-    let common = std::path::absolute(repository.common_dir()).unwrap_or_else(|_| repository.common_dir().to_owned());
+    let common = repository.common_dir();
+    // From a linked worktree it is `worktrees/<name>/../..`, which breaks once that worktree is removed.
+    let common =
+        std::fs::canonicalize(common).map_err(|source| OpenError::Directory { path: common.to_owned(), source })?;
     let format = repository.object_hash();
     let ref_storage = check_format(&common.join("config"))?;
     let sharing = sharing_of(repository);

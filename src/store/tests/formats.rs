@@ -182,8 +182,10 @@ fn a_linked_worktree_shares_the_store() {
     let repository = gix::open_opts(&linked, gix::open::Options::isolated()).unwrap();
     let backend = open(&repository).unwrap();
     assert_eq!(backend.read_ref(&run("r")).unwrap(), RefValue::Id(tip));
+    let tip = grow(&*backend, &run("r"), Some(tip), 1);
+    fixture.git(&["worktree", "remove", "--force", linked.to_str().unwrap()]);
     grow(&*backend, &run("r"), Some(tip), 1);
-    assert_eq!(fixture.git(&["rev-list", "--count", "refs/tether/runs/r"]), "2");
+    assert_eq!(fixture.git(&["rev-list", "--count", "refs/tether/runs/r"]), "3");
 }
 
 #[test]
