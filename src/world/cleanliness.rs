@@ -14,6 +14,7 @@ use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::index::entry::{Flags, Mode, Stage, Stat};
 use gix::index::{Entry, State};
+use gix::worktree::stack::state::ignore::Source as IgnoreSource;
 
 use super::worktrees::{Head, Place, Registration, WorktreeList, in_parallel};
 use crate::git::Repository;
@@ -299,7 +300,7 @@ impl Look<'_> {
         }
         let mut local = self.context.shared.to_thread_local();
         local.set_workdir(self.root.to_owned())?;
-        let mut excludes = local.excludes(self.index, None, Default::default())?;
+        let mut excludes = local.excludes(self.index, None, IgnoreSource::default())?;
         let mut untracked = 0;
         while let Some(Unknown { path, kind }) = self.unknown.pop() {
             let relative = path.strip_prefix(self.root).map_err(|_| Doubt::AskGit)?;

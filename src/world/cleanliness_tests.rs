@@ -30,6 +30,7 @@ fn dirty(changed: usize, untracked: usize) -> Cleanliness {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn each_kind_of_change_is_seen() {
     type Change = fn(&TestRepository, &Path);
     let cases: [(&str, Change, Cleanliness); 17] = [
@@ -178,27 +179,38 @@ fn conflicts_are_changes_and_errors_are_unknown() {
 
 #[test]
 #[ignore = "measures"]
-fn a_thousand_worktrees_of_a_hundred_files() {
+fn many_worktrees_of_a_hundred_files() {
+    const COUNT: usize = 400;
     let repository = TestRepository::new();
     for number in 0..98 {
         std::fs::write(repository.top.join(format!("dir/f{number}")), format!("{number}\n")).unwrap();
     }
     repository.git(&["add", "."]);
     repository.git(&["commit", "-q", "-m", "hundred"]);
-    for number in 0..1000 {
+    for number in 0..COUNT {
         add(&repository, &format!("w{number}"));
     }
-    let mut times: Vec<_> = (0..7)
-        .map(|_| {
-            let start = std::time::Instant::now();
-            assert!(look(&repository).iter().all(|(_, found)| *found == Cleanliness::Clean));
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
+    let measure = || {
+        let mut times: Vec<_> = (0..7)
+            .map(|_| {
+                let start = std::time::Instant::now();
+                assert!(look(&repository).iter().all(|(_, found)| *found == Cleanliness::Clean));
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        times[3]
+    };
+    let racy = measure();
     let start = std::time::Instant::now();
-    for number in 0..1000 {
+    for number in 0..COUNT {
         repository.git_at(&repository.path(&format!("w{number}")), &["status", "--porcelain"]);
     }
-    panic!("1,000 worktrees: {:?}, git status in each: {:?}", times[3], start.elapsed());
+    let status = start.elapsed();
+    // Files written in the same tick as the index are compared by content, by git too: an older checkout has none.
+    for number in 0..COUNT {
+        let index = repository.top.join(format!(".git/worktrees/w{number}/index"));
+        std::fs::File::options().write(true).open(index).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    }
+    panic!("{COUNT} worktrees: just made {racy:?}, older {:?}, git status in each (just made): {status:?}", measure());
 }
