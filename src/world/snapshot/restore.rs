@@ -408,7 +408,8 @@ impl Writer<'_> {
 impl Smudger {
     fn converts(&mut self, path: &BStr, repository: &gix::Repository) -> bool {
         let Ok(platform) = self.stack.at_entry(path, None, &repository.objects) else { return self.by_settings };
-        (platform.matching_attributes(&mut self.outcome) && any_set(&self.outcome)) || self.by_settings
+        platform.matching_attributes(&mut self.outcome);
+        self.by_settings || any_set(&self.outcome)
     }
 
     fn names_a_driver(&self) -> bool {

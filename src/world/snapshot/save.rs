@@ -4,6 +4,7 @@
 //! the snapshot would be the previous one; if the index or HEAD changes meanwhile all is looked at again.
 
 use super::content::{Filtering, Held, Reading, Rest, open_file};
+use super::exact::add_inexact;
 use super::index_lines::{self, IndexLine, IndexLines};
 use super::layout::StatRules;
 use super::operation::{self, OperationFiles};
@@ -139,7 +140,11 @@ fn draft_worktree(
             IndexPresence::Present => index_differences(&shared.to_thread_local(), &head, &index),
             IndexPresence::Absent => Ok(Default::default()),
         });
-        let survey = survey(&ground, shared, options.raw_limit, Filtering::AsGit);
+        let survey = survey(&ground, shared, options.raw_limit, Filtering::AsGit).and_then(|mut survey| {
+            let cache = options.exact_cache.as_deref();
+            add_inexact(&ground, shared, options.raw_limit, cache, &mut survey)?;
+            Ok(survey)
+        });
         (differences.join(), survey)
     });
     let lost = |_| SaveError::Make { what: "the comparison with HEAD", source: "a thread ended early".into() };
