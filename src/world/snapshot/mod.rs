@@ -20,6 +20,7 @@ mod operation;
 mod patterns;
 mod place;
 mod restore;
+mod restore_index;
 
 mod save;
 mod sink;

@@ -164,7 +164,7 @@ fn draft_worktree(
         ignored: found.ignored,
     };
     draft.overlay(&index, &found);
-    draft.overlay_submodules(&index, &found, &place.path)?;
+    draft.overlay_submodules(&index, &found, &place.path);
     draft.warnings.extend(found.warnings);
     draft.not_saved.extend(found.not_saved);
     Ok(draft)
@@ -225,11 +225,11 @@ impl Draft {
         self.changes.insert(path, (head, now));
     }
 
-    fn overlay_submodules(&mut self, index: &State, found: &Found, root: &Path) -> Result<(), SaveError> {
+    fn overlay_submodules(&mut self, index: &State, found: &Found, root: &Path) {
         for &at in &found.submodules {
             let entry = &index.entries()[at];
             let path = entry.path(index).to_owned();
-            let look = look_at_submodule(&root.join(std::ffi::OsStr::from_bytes(&path)))?;
+            let look = look_at_submodule(&root.join(std::ffi::OsStr::from_bytes(&path)));
             self.not_saved.extend(look.not_saved.iter().map(|&reason| NotSaved { path: path.clone(), reason }));
             let Some(commit) = look.commit else { continue };
             self.warnings.push(Warning::Submodule(path.clone()));
@@ -238,7 +238,6 @@ impl Draft {
                 self.change(path, Some(leaf(entry.id)), Some(leaf(commit)));
             }
         }
-        Ok(())
     }
 
     fn is_clean(&self) -> bool {
@@ -409,9 +408,10 @@ fn keep_object(
     kind: Kind,
     files: &mut BTreeMap<BString, Option<Leaf>>,
 ) -> Result<bool, SaveError> {
-    let object = match id.is_empty_blob() {
-        true => Some(Vec::new()),
-        false => repository.try_find_object(id).map_err(unreadable_object(id))?.map(|object| object.detach().data),
+    let object = if id.is_empty_blob() {
+        Some(Vec::new())
+    } else {
+        repository.try_find_object(id).map_err(unreadable_object(id))?.map(|object| object.detach().data)
     };
     let Some(bytes) = object else { return Ok(false) };
     // A tree's own objects stay where they are.
