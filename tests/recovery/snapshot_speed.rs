@@ -52,7 +52,7 @@ fn speed() {
         let main = repository(directory.path(), files);
         let place = place_of(&main);
         let mut times: [Vec<Duration>; 6] = Default::default();
-        let mut timed = |slot: usize, work: &mut dyn FnMut()| {
+        let mut measure = |slot: usize, work: &mut dyn FnMut()| {
             let start = Instant::now();
             work();
             times[slot].push(start.elapsed());
@@ -63,9 +63,9 @@ fn speed() {
             let mut sink = LooseSink::new(gix::open(&main).unwrap());
             let clean = save(&place, &SaveOptions::default(), &mut sink).unwrap();
             let options = SaveOptions { previous: Some(clean.commit), ..SaveOptions::default() };
-            timed(0, &mut || drop(git(&main, &["status", "--porcelain"])));
-            timed(1, &mut || assert!(save(&place, &options, &mut sink).unwrap().unchanged));
-            timed(2, &mut || floor(&main));
+            measure(0, &mut || drop(git(&main, &["status", "--porcelain"])));
+            measure(1, &mut || assert!(save(&place, &options, &mut sink).unwrap().unchanged));
+            measure(2, &mut || floor(&main));
             for at in 0..20 {
                 let number = at * (files / 20);
                 let name = format!("d{}/e{}/file{number}", number / 1000, number / 100 % 10);
@@ -76,9 +76,9 @@ fn speed() {
             }
             std::thread::sleep(Duration::from_millis(50));
             let saving = SaveOptions { seconds: 1, ..options };
-            timed(3, &mut || assert_eq!(save(&place, &saving, &mut sink).unwrap().files, 30));
-            timed(4, &mut || drop(git(&main, &["stash", "create"])));
-            timed(5, &mut || drop(git(&main, &["status", "--porcelain"])));
+            measure(3, &mut || assert_eq!(save(&place, &saving, &mut sink).unwrap().files, 30));
+            measure(4, &mut || drop(git(&main, &["stash", "create"])));
+            measure(5, &mut || drop(git(&main, &["status", "--porcelain"])));
         }
         let names = [
             "git status, clean",

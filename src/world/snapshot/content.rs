@@ -117,6 +117,16 @@ impl<'a> Reader<'a> {
         Ok(reading.map(|reading| Reading { seen_at, ..reading }))
     }
 
+    /// Reads a file that git calls unchanged, if its bytes must be kept to have it back; a `large` one that git-lfs keeps is passed by.
+    pub(super) fn read_inexact(&mut self, path: &BStr, mode: Mode, large: bool) -> Result<Option<Reading>, SaveError> {
+        let Some(filters) = self.filters.as_mut() else { return Ok(None) };
+        if !filters.convert(path, &self.repository)? || (large && filters.driver_is("lfs")) {
+            return Ok(None);
+        }
+        let reading = self.read(path, Some(mode))?;
+        Ok(reading.filter(|reading| reading.raw.is_some() || reading.not_exact.is_some()))
+    }
+
     fn read_now(&mut self, path: &BStr, indexed: Option<Mode>) -> Result<Option<Reading>, SaveError> {
         let absolute = self.root.join(std::ffi::OsStr::from_bytes(path));
         let converts = match self.filters.as_mut() {
@@ -265,14 +275,20 @@ impl Filters {
 
     /// Whether any conversion may apply to `path`.
     fn convert(&mut self, path: &BStr, repository: &gix::Repository) -> Result<bool, SaveError> {
-        if self.by_settings {
-            return Ok(true);
-        }
         let platform = self
             .stack
             .at_entry(path, None, &repository.objects)
             .map_err(|source| SaveError::Rules { path: path.to_owned(), source: source.into() })?;
-        Ok(platform.matching_attributes(&mut self.outcome) && any_set(&self.outcome))
+        platform.matching_attributes(&mut self.outcome);
+        Ok(self.by_settings || any_set(&self.outcome))
+    }
+
+    /// Whether the path that was last asked for has the content filter `name`.
+    fn driver_is(&self, name: &str) -> bool {
+        self.outcome.iter_selected().any(|found| {
+            let value = found.assignment.state.as_bstr();
+            found.assignment.name.as_str() == "filter" && value.is_some_and(|value| value == name)
+        })
     }
 
     fn clean(

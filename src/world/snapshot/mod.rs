@@ -13,12 +13,14 @@ mod content;
 mod contents;
 
 mod directory;
+mod exact;
 mod index_lines;
 mod layout;
 mod operation;
 mod patterns;
 mod place;
 mod restore;
+mod restore_index;
 
 mod save;
 mod sink;
@@ -58,6 +60,9 @@ pub struct SaveOptions {
     pub previous: Option<ObjectId>,
     /// Raw bytes of one file beyond this many are not kept beside the filtered content; the file then counts as not saved.
     pub raw_limit: u64,
+    /// A file of our own (in the worktree's git directory, say) that remembers which unchanged files a checkout gives back exactly.
+    /// Without it, each save compares all files that content filters apply to.
+    pub exact_cache: Option<PathBuf>,
     /// The name of author and committer.
     pub name: String,
     /// The mail address of author and committer.
@@ -73,6 +78,7 @@ impl Default for SaveOptions {
             exclude: DEFAULT_EXCLUDES.iter().map(|&pattern| pattern.to_owned()).collect(),
             previous: None,
             raw_limit: 256 << 20,
+            exact_cache: None,
             name: "git-tether".to_owned(),
             email: "tether@localhost".to_owned(),
             seconds: 0,

@@ -100,8 +100,8 @@ fn read_directory(git_dir: &Path, name: &BString, into: &mut OperationFiles) -> 
 
 /// Whether `name` may be written into a git directory.
 pub(super) fn is_operation_file(name: &[u8]) -> bool {
-    let below = |directory: &&str| name.strip_prefix(directory.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
-    FILES.iter().any(|file| file.as_bytes() == name) || DIRECTORIES.iter().any(|directory| below(&directory))
+    let below = |directory: &str| name.strip_prefix(directory.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
+    FILES.iter().any(|file| file.as_bytes() == name) || DIRECTORIES.iter().any(|directory| below(directory))
 }
 
 /// Whether the files mean that something is in progress.

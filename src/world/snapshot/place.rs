@@ -39,6 +39,7 @@ pub(super) struct FileMark {
 
 impl FileMark {
     #[allow(clippy::useless_conversion, reason = "the widths differ between systems")]
+    #[allow(clippy::cast_possible_wrap, reason = "nanoseconds are few")]
     #[allow(clippy::unnecessary_cast, reason = "the widths differ between systems")]
     pub(super) fn of(stat: &Stat) -> Self {
         Self {

@@ -4,6 +4,7 @@
 //! the snapshot would be the previous one; if the index or HEAD changes meanwhile all is looked at again.
 
 use super::content::{Filtering, Held, Reading, Rest, open_file};
+use super::exact::add_inexact;
 use super::index_lines::{self, IndexLine, IndexLines};
 use super::layout::StatRules;
 use super::operation::{self, OperationFiles};
@@ -139,7 +140,11 @@ fn draft_worktree(
             IndexPresence::Present => index_differences(&shared.to_thread_local(), &head, &index),
             IndexPresence::Absent => Ok(Default::default()),
         });
-        let survey = survey(&ground, shared, options.raw_limit, Filtering::AsGit);
+        let survey = survey(&ground, shared, options.raw_limit, Filtering::AsGit).and_then(|mut survey| {
+            let cache = options.exact_cache.as_deref();
+            add_inexact(&ground, shared, options.raw_limit, cache, &mut survey)?;
+            Ok(survey)
+        });
         (differences.join(), survey)
     });
     let lost = |_| SaveError::Make { what: "the comparison with HEAD", source: "a thread ended early".into() };
@@ -159,7 +164,7 @@ fn draft_worktree(
         ignored: found.ignored,
     };
     draft.overlay(&index, &found);
-    draft.overlay_submodules(&index, &found, &place.path)?;
+    draft.overlay_submodules(&index, &found, &place.path);
     draft.warnings.extend(found.warnings);
     draft.not_saved.extend(found.not_saved);
     Ok(draft)
@@ -220,11 +225,11 @@ impl Draft {
         self.changes.insert(path, (head, now));
     }
 
-    fn overlay_submodules(&mut self, index: &State, found: &Found, root: &Path) -> Result<(), SaveError> {
+    fn overlay_submodules(&mut self, index: &State, found: &Found, root: &Path) {
         for &at in &found.submodules {
             let entry = &index.entries()[at];
             let path = entry.path(index).to_owned();
-            let look = look_at_submodule(&root.join(std::ffi::OsStr::from_bytes(&path)))?;
+            let look = look_at_submodule(&root.join(std::ffi::OsStr::from_bytes(&path)));
             self.not_saved.extend(look.not_saved.iter().map(|&reason| NotSaved { path: path.clone(), reason }));
             let Some(commit) = look.commit else { continue };
             self.warnings.push(Warning::Submodule(path.clone()));
@@ -233,7 +238,6 @@ impl Draft {
                 self.change(path, Some(leaf(entry.id)), Some(leaf(commit)));
             }
         }
-        Ok(())
     }
 
     fn is_clean(&self) -> bool {
@@ -404,9 +408,10 @@ fn keep_object(
     kind: Kind,
     files: &mut BTreeMap<BString, Option<Leaf>>,
 ) -> Result<bool, SaveError> {
-    let object = match id.is_empty_blob() {
-        true => Some(Vec::new()),
-        false => repository.try_find_object(id).map_err(unreadable_object(id))?.map(|object| object.detach().data),
+    let object = if id.is_empty_blob() {
+        Some(Vec::new())
+    } else {
+        repository.try_find_object(id).map_err(unreadable_object(id))?.map(|object| object.detach().data)
     };
     let Some(bytes) = object else { return Ok(false) };
     // A tree's own objects stay where they are.

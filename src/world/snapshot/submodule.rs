@@ -3,7 +3,7 @@
 //! Owns: looking into checked-out submodules with the git program. Must not know: the superproject's snapshot. Invariant: only looks, and
 //! starts neither hooks nor fsmonitor.
 
-use super::{NotSavedReason, SaveError};
+use super::NotSavedReason;
 use crate::git::Git;
 use gix::ObjectId;
 use std::path::Path;
@@ -18,15 +18,15 @@ pub(super) struct SubmoduleLook {
 }
 
 /// Looks at the submodule in the directory `path`.
-pub(super) fn look_at_submodule(path: &Path) -> Result<SubmoduleLook, SaveError> {
+pub(super) fn look_at_submodule(path: &Path) -> SubmoduleLook {
     if !path.join(".git").exists() {
-        return Ok(SubmoduleLook { commit: None, not_saved: Vec::new() });
+        return SubmoduleLook { commit: None, not_saved: Vec::new() };
     }
     let git = Git::in_directory(path).with_setting("core.hooksPath=/dev/null");
     let commit = git.run(["rev-parse", "--verify", "-q", "HEAD^{commit}"]).ok();
     let commit = commit.and_then(|output| ObjectId::from_hex(output.text().as_bytes()).ok());
     let Some(commit) = commit else {
-        return Ok(SubmoduleLook { commit: None, not_saved: vec![NotSavedReason::UnreadableSubmodule] });
+        return SubmoduleLook { commit: None, not_saved: vec![NotSavedReason::UnreadableSubmodule] };
     };
     let mut not_saved = Vec::new();
     let questions = [
@@ -42,5 +42,5 @@ pub(super) fn look_at_submodule(path: &Path) -> Result<SubmoduleLook, SaveError>
     }
     not_saved.sort_unstable();
     not_saved.dedup();
-    Ok(SubmoduleLook { commit: Some(commit), not_saved })
+    SubmoduleLook { commit: Some(commit), not_saved }
 }

@@ -149,6 +149,7 @@ fn remove_empty_directory(directory: BorrowedFd<'_>, name: &BStr) -> Result<(), 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 mod tests {
     use super::*;
 
