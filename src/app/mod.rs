@@ -3,13 +3,19 @@
 //! The public API of the library: every command of the program is a method of [`tether::Tether`]. Must not know how anything is
 //! shown, nor any exit code.
 
+pub mod checkpoint;
+pub mod environment;
 pub mod evidence;
 pub mod failure;
 mod holds;
+mod leftovers;
 mod local;
+pub mod places;
 pub mod pool;
 pub mod report;
+mod resume;
 pub mod run;
+pub mod saving;
 pub mod session;
 pub mod task;
 pub mod tether;

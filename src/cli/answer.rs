@@ -15,7 +15,7 @@ use crate::domain::view::RunView;
 
 /// What a command answers.
 #[derive(Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// A run with all its records.
     Run(Box<RunView>),
     /// A task.
@@ -65,7 +65,7 @@ pub enum Answer {
 
 /// How a command ended that did what it was asked for.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What it answers.
     pub answer: Answer,
     /// How the program ends.
@@ -83,14 +83,14 @@ impl From<Answer> for Outcome {
 impl Outcome {
     /// The same, ending differently.
     #[must_use]
-    pub fn exit(mut self, exit: Exit) -> Self {
+    pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
     }
 
     /// The same, with something said beside the answer.
     #[must_use]
-    pub fn saying(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn saying(mut self, text: impl Into<String>) -> Self {
         self.narration.push(text.into());
         self
     }

@@ -8,7 +8,7 @@ use crate::app::Failure;
 
 /// In which form the answer is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum JsonForm {
+pub(crate) enum JsonForm {
     /// One object.
     #[default]
     Object,
@@ -25,25 +25,25 @@ pub enum JsonForm {
     disable_help_subcommand = true,
     arg_required_else_help = false
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Answer with one JSON object.
     #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "object", value_name = "FORM")]
-    pub json: Option<JsonForm>,
+    pub(crate) json: Option<JsonForm>,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 macro_rules! commands {
     ($($(#[doc = $doc:literal])+ $variant:ident = $module:ident),+ $(,)?) => {
         /// Every command.
         #[derive(Debug, Subcommand)]
-        pub enum Command {
+        pub(crate) enum Command {
             $($(#[doc = $doc])+ $variant(command::$module::Arguments)),+
         }
 
         /// Carries out a command.
-        pub fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
+        pub(crate) fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
             match cli.command {
                 $(Command::$variant(arguments) => command::$module::run(arguments, cli.json)),+
             }
@@ -82,7 +82,7 @@ commands! {
 
 /// A command that takes nothing but a run.
 #[derive(Debug, Args)]
-pub struct RunArgument {
+pub(crate) struct RunArgument {
     /// The run.
-    pub run: crate::domain::ids::RunId,
+    pub(crate) run: crate::domain::ids::RunId,
 }

@@ -13,7 +13,7 @@ use crate::domain::run::ActivityState;
 
 /// What it takes.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The run.
     run: RunId,
     /// In one word: initializing, idle, working, `waiting_for_user`, `waiting_for_tasks`, blocked, completed, failed, interrupted.

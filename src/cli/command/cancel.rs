@@ -9,7 +9,7 @@ use crate::domain::ids::RunId;
 
 /// What it takes.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The run.
     run: RunId,
     /// Also end the commands of its tasks that live on this machine.

@@ -8,7 +8,7 @@ use crate::cli::args::JsonForm;
 
 /// What it takes.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The fencing token, as `session reserve`, `env lease` or `TETHER_TOKEN` gave it.
     token: String,
 }

@@ -10,7 +10,7 @@ use crate::domain::run::Outcome as RunOutcome;
 
 /// What it takes.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The run.
     run: RunId,
     /// How it ended: completed, failed or cancelled; as its tasks say if it is left out.

@@ -9,7 +9,7 @@ use crate::domain::ids::PoolName;
 
 /// What it takes.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }

@@ -20,7 +20,7 @@ use crate::domain::session::{Agent, Attach, SessionStatus};
 
 /// What it takes.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }

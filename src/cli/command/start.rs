@@ -11,7 +11,7 @@ use crate::domain::ids::{RunId, TaskId};
 
 /// What it takes.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The run's id: 1 to 64 of a-z 0-9 . _ -
     run: RunId,
     /// Its name for people.

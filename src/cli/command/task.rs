@@ -15,7 +15,7 @@ use crate::domain::task::{NewTask, Retry, TaskState};
 
 /// What it takes.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
