@@ -29,6 +29,9 @@ use std::path::Path;
 /// How often all is looked at again when the index or HEAD changes meanwhile.
 const ATTEMPTS: usize = 3;
 
+/// Bytes of trees that are kept decoded while one snapshot is made.
+const OBJECT_CACHE: usize = 8 << 20;
+
 /// What a snapshot is made of, found but not yet written.
 pub(super) struct Draft {
     pub(super) origin: Origin,
@@ -51,7 +54,9 @@ pub(super) type Changes = BTreeMap<BString, (Option<Leaf>, Option<Leaf>)>;
 /// Saves the worktree at `place`.
 pub fn save(place: &WorktreePlace, options: &SaveOptions, sink: &mut dyn ObjectSink) -> Result<Saved, SaveError> {
     let shared = place.open()?;
-    let repository = shared.to_thread_local();
+    let mut repository = shared.to_thread_local();
+    // The same trees are read for HEAD, for the previous snapshot and for the edits.
+    repository.object_cache_size_if_unset(OBJECT_CACHE);
     let mut attempt = 1;
     loop {
         let marks = || Ok::<_, SaveError>((FileMark::at(&place.index_path()), read_head(&repository, &place.git_dir)?));
@@ -408,7 +413,7 @@ fn keep_object(
     kind: Kind,
     files: &mut BTreeMap<BString, Option<Leaf>>,
 ) -> Result<bool, SaveError> {
-    let object = if id.is_empty_blob() {
+    let object = if id.is_empty_blob() || (kind == Kind::Blob && pending.is_known(id)) {
         Some(Vec::new())
     } else {
         repository.try_find_object(id).map_err(unreadable_object(id))?.map(|object| object.detach().data)
