@@ -638,6 +638,8 @@ fn unchanged_saves_write_nothing_and_changed_ones_only_what_is_new() {
     assert_eq!((second.commit, sink.written), (first.commit, 0));
     write(&fixture.work, "new", "more\n");
     let third = git_tether::world::snapshot::save(&fixture.place(), &options, &mut sink).unwrap();
+    let unreadable = gix::ObjectId::from_hex(b"1234567890123456789012345678901234567890").unwrap();
+    assert!(!fixture.save_with(&SaveOptions { previous: Some(unreadable), ..SaveOptions::default() }).unchanged);
     // The blob, the root tree, and two commits: the state's tree is the same.
     assert_eq!(sink.written, 4);
     let parents = text(&fixture.main, &["rev-list", "--parents", "-1", &third.commit.to_string()]);

@@ -29,7 +29,7 @@ impl ObjectSink for MemorySink {
     }
 }
 
-fn repository(directory: &Path, files: usize) -> PathBuf {
+fn repository(directory: &Path, files: usize, attributes: &str) -> PathBuf {
     let main = directory.join("main");
     std::fs::create_dir(&main).unwrap();
     git(&main, &["init", "-q", "-b", "main"]);
@@ -37,6 +37,9 @@ fn repository(directory: &Path, files: usize) -> PathBuf {
     git(&main, &["config", "maintenance.auto", "false"]);
     for at in 0..files {
         write(&main, format!("d{}/e{}/file{at}", at / 1000, at / 100 % 10), format!("content of {at}\n").repeat(20));
+    }
+    if !attributes.is_empty() {
+        write(&main, ".gitattributes", attributes);
     }
     git(&main, &["add", "-A"]);
     git(&main, &["commit", "-qm", "all"]);
@@ -71,9 +74,9 @@ fn floor(main: &Path) {
 #[test]
 #[ignore = "prints times"]
 fn speed() {
-    for files in [5_000, 50_000] {
+    for (files, attributes) in [(5_000, ""), (50_000, ""), (50_000, "* text=auto\n")] {
         let directory = tempfile::tempdir().unwrap();
-        let main = repository(directory.path(), files);
+        let main = repository(directory.path(), files, attributes);
         let place = place_of(&main);
         let mut times: [Vec<Duration>; 7] = Default::default();
         let mut measure = |slot: usize, work: &mut dyn FnMut()| {
@@ -86,7 +89,9 @@ fn speed() {
             git(&main, &["clean", "-fdq"]);
             let mut sink = LooseSink::new(gix::open(&main).unwrap());
             let clean = save(&place, &SaveOptions::default(), &mut sink).unwrap();
-            let options = SaveOptions { previous: Some(clean.commit), ..SaveOptions::default() };
+            let exact_cache = Some(directory.path().join("cache"));
+            let options = SaveOptions { previous: Some(clean.commit), exact_cache, ..SaveOptions::default() };
+            save(&place, &options, &mut sink).unwrap();
             measure(0, &mut || drop(git(&main, &["status", "--porcelain"])));
             measure(1, &mut || assert!(save(&place, &options, &mut sink).unwrap().unchanged));
             measure(2, &mut || floor(&main));
@@ -116,7 +121,7 @@ fn speed() {
             "save, 20 + 10, memory",
         ];
         for (name, times) in names.iter().zip(times) {
-            println!("{files:>6} files: {name:<20} {:8.2} ms", median(times));
+            println!("{files:>6} files {attributes:?}: {name:<20} {:8.2} ms", median(times));
         }
     }
 }

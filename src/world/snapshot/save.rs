@@ -266,14 +266,11 @@ pub(super) fn finish(
     let clean = draft.is_clean();
     draft.changes.retain(|_, (head, now)| head != now);
     // A previous snapshot that cannot be read is no reason not to save.
-    let previous = options.previous.and_then(|id| Some((id, state::read_parts(repository, id).ok()?)));
-    let mut pending = Pending::new(repository.object_hash());
-    if let Some((_, parts)) = &previous {
-        pending.know_all(repository, parts.state_tree)?;
-        for path in draft.changes.keys() {
-            pending.know_path(repository, parts.tree, path.as_bstr())?;
-        }
-    }
+    let previous = options.previous.and_then(|id| Some((id, know_previous(repository, id, &draft.changes).ok()?)));
+    let (previous, mut pending) = match previous {
+        Some((id, (parts, pending))) => (Some((id, parts)), pending),
+        None => (None, Pending::new(repository.object_hash())),
+    };
     let raw = add_contents(&mut draft, &mut pending, root, sink)?;
     let (tree, state_tree, state_parents) = add_trees(&mut draft, &mut pending, repository, raw)?;
     let mut saved = Saved {
@@ -298,6 +295,21 @@ pub(super) fn finish(
     saved.commit = add_commit(&mut pending, parts.tree, &parents, &subject, options)?;
     saved.bytes = pending.write(sink)?;
     Ok(saved)
+}
+
+/// Takes the previous snapshot apart, and notes what of it need not be written again.
+fn know_previous(
+    repository: &gix::Repository,
+    id: ObjectId,
+    changes: &Changes,
+) -> Result<(SnapshotParts, Pending), SaveError> {
+    let parts = state::read_parts(repository, id)?;
+    let mut pending = Pending::new(repository.object_hash());
+    pending.know_all(repository, parts.state_tree)?;
+    for path in changes.keys() {
+        pending.know_path(repository, parts.tree, path.as_bstr())?;
+    }
+    Ok((parts, pending))
 }
 
 impl SnapshotParts {
