@@ -97,7 +97,7 @@ fn odd_names_and_contents() {
     write(work, "empty", b"");
     write(work, "binary", (0..=255u8).collect::<Vec<_>>());
     write(work, "large", vec![7u8; 3 << 20]);
-    write(work, "very large", (0..34u32 << 20).map(|at| (at >> 9) as u8).collect::<Vec<_>>());
+    write(work, "very large", (0..34usize << 20).map(|at| at.to_le_bytes()[1]).collect::<Vec<_>>());
     git(work, &["add", "--", "new\nline", "empty"]);
     fixture.round_trip();
 }
@@ -478,6 +478,42 @@ fn file_modes_that_the_disk_does_not_keep() {
 }
 
 #[test]
+fn links_that_the_disk_does_not_have() {
+    let fixture = Fixture::new();
+    git(&fixture.main, &["config", "core.symlinks", "false"]);
+    std::fs::remove_file(fixture.work.join("link")).unwrap();
+    write(&fixture.work, "link", "b.txt");
+    let (saved, _) = fixture.round_trip();
+    assert!(text(&fixture.work, &["ls-tree", &saved.commit.to_string(), "link"]).starts_with("120000"));
+}
+
+#[test]
+fn an_object_that_the_index_names_and_nobody_has() {
+    let fixture = Fixture::new();
+    let missing = "1234567890123456789012345678901234567890";
+    git(&fixture.work, &["update-index", "--add", "--cacheinfo", &format!("100644,{missing},lost")]);
+    let saved = fixture.save();
+    let id = gix::ObjectId::from_hex(missing.as_bytes()).unwrap();
+    assert_eq!(saved.warnings, [Warning::MissingObject("lost".into(), id)]);
+}
+
+#[test]
+fn saving_starts_no_hook_and_no_fsmonitor() {
+    let fixture = Fixture::new();
+    write(&fixture.work, "a.txt", "changed\n");
+    let hook = "#!/bin/sh\nenv > ../hook-environment\n";
+    write(&fixture.main.join(".git/hooks"), "post-index-change", hook);
+    make_executable(&fixture.main.join(".git/hooks/post-index-change"), 0o755);
+    let monitor = fixture.main.join(".git/monitor");
+    write(&fixture.main.join(".git"), "monitor", "#!/bin/sh\ntouch ../hook-environment\n");
+    make_executable(&monitor, 0o755);
+    let before = fixture.place();
+    git(&fixture.main, &["config", "core.fsmonitor", monitor.to_str().unwrap()]);
+    git_tether::world::snapshot::save(&before, &SaveOptions::default(), &mut fixture.sink()).unwrap();
+    assert!(!fixture.directory.path().join("hook-environment").exists(), "saving started a hook");
+}
+
+#[test]
 fn what_git_holds_of_a_vanished_worktree() {
     let fixture = Fixture::new();
     let work = &fixture.work;
@@ -602,6 +638,8 @@ fn unchanged_saves_write_nothing_and_changed_ones_only_what_is_new() {
     assert_eq!((second.commit, sink.written), (first.commit, 0));
     write(&fixture.work, "new", "more\n");
     let third = git_tether::world::snapshot::save(&fixture.place(), &options, &mut sink).unwrap();
+    let unreadable = gix::ObjectId::from_hex(b"1234567890123456789012345678901234567890").unwrap();
+    assert!(!fixture.save_with(&SaveOptions { previous: Some(unreadable), ..SaveOptions::default() }).unchanged);
     // The blob, the root tree, and two commits: the state's tree is the same.
     assert_eq!(sink.written, 4);
     let parents = text(&fixture.main, &["rev-list", "--parents", "-1", &third.commit.to_string()]);

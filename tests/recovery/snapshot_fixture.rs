@@ -10,15 +10,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-pub struct Fixture {
-    pub directory: tempfile::TempDir,
-    pub main: PathBuf,
-    pub work: PathBuf,
+pub(crate) struct Fixture {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) main: PathBuf,
+    pub(crate) work: PathBuf,
 }
 
 /// All that is to be the same before and after.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Capture {
+pub(crate) struct Capture {
     files: BTreeMap<OsString, (String, Vec<u8>)>,
     status: String,
     index: String,
@@ -26,7 +26,7 @@ pub struct Capture {
     operation: BTreeMap<OsString, Vec<u8>>,
 }
 
-pub fn run(directory: &Path, program: &str, arguments: &[&str]) -> Output {
+pub(crate) fn run(directory: &Path, program: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"GIT_")) {
         command.env_remove(name);
@@ -47,33 +47,33 @@ pub fn run(directory: &Path, program: &str, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-pub fn git(directory: &Path, arguments: &[&str]) -> Vec<u8> {
+pub(crate) fn git(directory: &Path, arguments: &[&str]) -> Vec<u8> {
     let output = run(directory, "git", arguments);
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
-pub fn text(directory: &Path, arguments: &[&str]) -> String {
+pub(crate) fn text(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&git(directory, arguments)).trim_end().to_owned()
 }
 
-pub fn write(root: &Path, path: impl AsRef<OsStr>, bytes: impl AsRef<[u8]>) {
+pub(crate) fn write(root: &Path, path: impl AsRef<OsStr>, bytes: impl AsRef<[u8]>) {
     let path = root.join(path.as_ref());
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();
 }
 
-pub fn make_executable(path: &Path, mode: u32) {
+pub(crate) fn make_executable(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 impl Fixture {
     /// A repository with a few commits and a linked worktree on the branch `work`.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(&[])
     }
 
-    pub fn with(init: &[&str]) -> Self {
+    pub(crate) fn with(init: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let main = directory.path().join("main");
         std::fs::create_dir(&main).unwrap();
@@ -96,36 +96,36 @@ impl Fixture {
     }
 
     /// Adds what is in the worktree and commits it there.
-    pub fn commit(&self, message: &str) {
+    pub(crate) fn commit(&self, message: &str) {
         git(&self.work, &["add", "-A"]);
         git(&self.work, &["commit", "-qm", message]);
     }
 
-    pub fn place(&self) -> WorktreePlace {
+    pub(crate) fn place(&self) -> WorktreePlace {
         place_of(&self.work)
     }
 
-    pub fn save(&self) -> Saved {
+    pub(crate) fn save(&self) -> Saved {
         self.save_with(&SaveOptions::default())
     }
 
-    pub fn save_with(&self, options: &SaveOptions) -> Saved {
+    pub(crate) fn save_with(&self, options: &SaveOptions) -> Saved {
         let before = untouchable(&self.work);
         let saved = save(&self.place(), options, &mut self.sink()).unwrap();
         assert_eq!(untouchable(&self.work), before, "saving changed the repository");
         saved
     }
 
-    pub fn sink(&self) -> LooseSink {
+    pub(crate) fn sink(&self) -> LooseSink {
         LooseSink::new(gix::open(&self.main).unwrap())
     }
 
     /// Saves, prunes, destroys, makes the worktree anew and restores; all must be as before.
-    pub fn round_trip(&self) -> (Saved, Restored) {
+    pub(crate) fn round_trip(&self) -> (Saved, Restored) {
         self.round_trip_with(&SaveOptions::default(), "--no-checkout")
     }
 
-    pub fn round_trip_with(&self, options: &SaveOptions, checkout: &str) -> (Saved, Restored) {
+    pub(crate) fn round_trip_with(&self, options: &SaveOptions, checkout: &str) -> (Saved, Restored) {
         let before = capture(&self.work);
         let saved = self.save_with(options);
         let again = self.save_with(&SaveOptions { previous: Some(saved.commit), seconds: 99, ..options.clone() });
@@ -139,7 +139,7 @@ impl Fixture {
         (saved, restored)
     }
 
-    pub fn destroy_and_recreate(&self, saved: &Saved, checkout: &str) {
+    pub(crate) fn destroy_and_recreate(&self, saved: &Saved, checkout: &str) {
         let id = saved.commit.to_string();
         git(&self.main, &["update-ref", "refs/tether-local/work/test", &id]);
         std::fs::remove_dir_all(&self.work).unwrap();
@@ -156,7 +156,7 @@ impl Fixture {
     }
 }
 
-pub fn place_of(work: &Path) -> WorktreePlace {
+pub(crate) fn place_of(work: &Path) -> WorktreePlace {
     let absolute = |what: &str| PathBuf::from(text(work, &["rev-parse", "--path-format=absolute", what]));
     WorktreePlace { path: work.to_owned(), git_dir: absolute("--git-dir"), common_dir: absolute("--git-common-dir") }
 }
@@ -172,13 +172,16 @@ fn untouchable(work: &Path) -> (Option<Vec<u8>>, String, String, String) {
 
 /// Readable differences: names and modes, and status; contents are compared on their own.
 fn show(capture: &Capture) -> String {
-    let files: Vec<_> =
-        capture.files.iter().map(|(path, (kind, bytes))| format!("{kind} {} {:?}", bytes.len(), path)).collect();
+    let files: Vec<_> = capture
+        .files
+        .iter()
+        .map(|(path, (kind, bytes))| format!("{kind} {} {}", bytes.len(), path.display()))
+        .collect();
     let operation: Vec<_> = capture.operation.keys().collect();
     format!("{}\n{}\n{}\n{}\n{operation:?}", files.join("\n"), capture.status, capture.index, capture.flags)
 }
 
-pub fn capture(work: &Path) -> Capture {
+pub(crate) fn capture(work: &Path) -> Capture {
     let ignored = git(work, &["ls-files", "-o", "-i", "--exclude-standard", "-z"]);
     let ignored: BTreeSet<OsString> =
         ignored.split(|&byte| byte == 0).map(|name| OsString::from_vec(name.to_vec())).collect();
@@ -245,7 +248,7 @@ fn read_files(
 
 impl Fixture {
     /// Makes the worktree anew after its directory vanished.
-    pub fn destroy_and_recreate_vanished(&self, saved: &Saved) {
+    pub(crate) fn destroy_and_recreate_vanished(&self, saved: &Saved) {
         std::fs::create_dir(&self.work).unwrap();
         self.destroy_and_recreate(saved, "--no-checkout");
     }

@@ -117,14 +117,35 @@ impl<'a> Reader<'a> {
         Ok(reading.map(|reading| Reading { seen_at, ..reading }))
     }
 
-    /// Reads a file that git calls unchanged, if its bytes must be kept to have it back; a `large` one that git-lfs keeps is passed by.
-    pub(super) fn read_inexact(&mut self, path: &BStr, mode: Mode, large: bool) -> Result<Option<Reading>, SaveError> {
+    /// Reads a file that git calls unchanged, if its bytes must be kept to have it back: if what a checkout makes of the content `stored`
+    /// is not what stands there. A `large` file that git-lfs keeps is passed by.
+    pub(super) fn read_inexact(
+        &mut self,
+        path: &BStr,
+        mode: Mode,
+        stored: gix::ObjectId,
+        large: bool,
+    ) -> Result<Option<Reading>, SaveError> {
         let Some(filters) = self.filters.as_mut() else { return Ok(None) };
-        if !filters.convert(path, &self.repository)? || (large && filters.driver_is("lfs")) {
+        let converts = filters.convert(path, &self.repository)?;
+        if large && filters.driver_is("lfs") {
             return Ok(None);
         }
         let reading = self.read(path, Some(mode))?;
-        Ok(reading.filter(|reading| reading.raw.is_some() || reading.not_exact.is_some()))
+        let Some(mut reading) = reading else { return Ok(None) };
+        if reading.leaf.id == stored {
+            return Ok(Some(reading).filter(|reading| reading.raw.is_some() || reading.not_exact.is_some()));
+        }
+        // The rules have changed since it was checked out or added: the content that git holds it for is another.
+        if reading.raw.is_none() && reading.not_exact.is_none() {
+            let absolute = self.root.join(std::ffi::OsStr::from_bytes(path));
+            match self.look(&absolute, Some(mode), converts).map_err(|source| unreadable(&absolute, source))? {
+                Look::Content { bytes, .. } if bytes.len() as u64 <= self.raw_limit => reading.raw = Some(bytes),
+                Look::Missing => return Ok(None),
+                _ => reading.not_exact = Some(NotSavedReason::RawTooLarge),
+            }
+        }
+        Ok(Some(reading))
     }
 
     fn read_now(&mut self, path: &BStr, indexed: Option<Mode>) -> Result<Option<Reading>, SaveError> {

@@ -1,7 +1,7 @@
 //! Unchanged files whose bytes a checkout would not give back: git calls them clean, since it compares after its filters.
 //!
 //! Owns: finding them, and remembering which are known to come back. Must not know: how they are kept. Invariant: a file is passed over
-//! only if no filter applies, if its bytes were compared, or if they were under the same rules, content and stat data before.
+//! only if the worktree has no rules at all, if its bytes were compared, or if they were under the same rules, content and stat data before.
 
 use super::SaveError;
 use super::content::{Reader, Reading, converts_by_settings};
@@ -82,7 +82,7 @@ fn read_batches(
             for &(at, key) in batch.iter().take(BATCH) {
                 let entry = &ground.index.entries()[at];
                 let large = entry.stat.size > POINTER;
-                let reading = reader.read_inexact(entry.path(ground.index), entry.mode, large)?;
+                let reading = reader.read_inexact(entry.path(ground.index), entry.mode, entry.id, large)?;
                 outcomes.push((at, key, reading));
             }
         }

@@ -378,7 +378,10 @@ impl Writer<'_> {
         }
         let bytes = self.bytes(path, leaf)?;
         self.done.written += 1;
-        self.destination.write(path, kind, &bytes, existing).map(Some).map_err(failed)
+        let written = self.destination.write(path, kind, &bytes, existing);
+        // Git may call raw bytes clean by their stat data alone: it must not look at them just since they are new.
+        let stat = if self.raw.contains_key(path) { written.and_then(|_| self.destination.age(path)) } else { written };
+        stat.map(Some).map_err(failed)
     }
 
     fn bytes(&mut self, path: &BStr, leaf: Leaf) -> Result<Vec<u8>, RestoreError> {

@@ -29,6 +29,9 @@ use std::path::Path;
 /// How often all is looked at again when the index or HEAD changes meanwhile.
 const ATTEMPTS: usize = 3;
 
+/// Bytes of trees that are kept decoded while one snapshot is made.
+const OBJECT_CACHE: usize = 8 << 20;
+
 /// What a snapshot is made of, found but not yet written.
 pub(super) struct Draft {
     pub(super) origin: Origin,
@@ -51,7 +54,9 @@ pub(super) type Changes = BTreeMap<BString, (Option<Leaf>, Option<Leaf>)>;
 /// Saves the worktree at `place`.
 pub fn save(place: &WorktreePlace, options: &SaveOptions, sink: &mut dyn ObjectSink) -> Result<Saved, SaveError> {
     let shared = place.open()?;
-    let repository = shared.to_thread_local();
+    let mut repository = shared.to_thread_local();
+    // The same trees are read for HEAD, for the previous snapshot and for the edits.
+    repository.object_cache_size_if_unset(OBJECT_CACHE);
     let mut attempt = 1;
     loop {
         let marks = || Ok::<_, SaveError>((FileMark::at(&place.index_path()), read_head(&repository, &place.git_dir)?));
@@ -261,14 +266,11 @@ pub(super) fn finish(
     let clean = draft.is_clean();
     draft.changes.retain(|_, (head, now)| head != now);
     // A previous snapshot that cannot be read is no reason not to save.
-    let previous = options.previous.and_then(|id| Some((id, state::read_parts(repository, id).ok()?)));
-    let mut pending = Pending::new(repository.object_hash());
-    if let Some((_, parts)) = &previous {
-        pending.know_all(repository, parts.state_tree)?;
-        for path in draft.changes.keys() {
-            pending.know_path(repository, parts.tree, path.as_bstr())?;
-        }
-    }
+    let previous = options.previous.and_then(|id| Some((id, know_previous(repository, id, &draft.changes).ok()?)));
+    let (previous, mut pending) = match previous {
+        Some((id, (parts, pending))) => (Some((id, parts)), pending),
+        None => (None, Pending::new(repository.object_hash())),
+    };
     let raw = add_contents(&mut draft, &mut pending, root, sink)?;
     let (tree, state_tree, state_parents) = add_trees(&mut draft, &mut pending, repository, raw)?;
     let mut saved = Saved {
@@ -293,6 +295,21 @@ pub(super) fn finish(
     saved.commit = add_commit(&mut pending, parts.tree, &parents, &subject, options)?;
     saved.bytes = pending.write(sink)?;
     Ok(saved)
+}
+
+/// Takes the previous snapshot apart, and notes what of it need not be written again.
+fn know_previous(
+    repository: &gix::Repository,
+    id: ObjectId,
+    changes: &Changes,
+) -> Result<(SnapshotParts, Pending), SaveError> {
+    let parts = state::read_parts(repository, id)?;
+    let mut pending = Pending::new(repository.object_hash());
+    pending.know_all(repository, parts.state_tree)?;
+    for path in changes.keys() {
+        pending.know_path(repository, parts.tree, path.as_bstr())?;
+    }
+    Ok((parts, pending))
 }
 
 impl SnapshotParts {
@@ -408,7 +425,7 @@ fn keep_object(
     kind: Kind,
     files: &mut BTreeMap<BString, Option<Leaf>>,
 ) -> Result<bool, SaveError> {
-    let object = if id.is_empty_blob() {
+    let object = if id.is_empty_blob() || (kind == Kind::Blob && pending.is_known(id)) {
         Some(Vec::new())
     } else {
         repository.try_find_object(id).map_err(unreadable_object(id))?.map(|object| object.detach().data)

@@ -3,10 +3,11 @@
 //! Owns: the check of path components and the writing of files below one directory. Must not know: where contents come from. Invariant:
 //! nothing is written outside the directory, through a link, or under any name that is `.git` to some file system.
 
+use super::place::FileMark;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::EntryKind;
 use gix::validate::path::component;
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
@@ -69,6 +70,17 @@ impl Destination {
             let file = rustix::fs::openat(directory, name.as_bytes(), flags, Mode::from_raw_mode(mode))?;
             File::from(file).write_all(bytes)?;
         }
+        Ok(rustix::fs::statat(directory, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Makes the file at `path` two seconds older, so that git trusts its stat data at once; answers that data.
+    pub(super) fn age(&mut self, path: &BStr) -> io::Result<Stat> {
+        let (directory, name) = self.parent(path)?;
+        let stat = rustix::fs::statat(directory, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?;
+        let unchanged = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let modified = Timespec { tv_sec: FileMark::of(&stat).modified().0 - 2, tv_nsec: 0 };
+        let times = Timestamps { last_access: unchanged, last_modification: modified };
+        rustix::fs::utimensat(directory, name.as_bytes(), &times, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(rustix::fs::statat(directory, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
