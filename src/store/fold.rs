@@ -14,8 +14,8 @@ use gix::ObjectId;
 use gix::hash::Kind;
 use rustix::fs::FlockOperation;
 
-use super::backend::{BoxedError, WriteError};
 use super::pack::{HEADER, IndexEntry, KEEP, Origin, PackDirectory, TEMPORARY, origin_of};
+use super::values::{BoxedError, WriteError};
 
 /// So many packs of one batch each set a fold off.
 const MANY: usize = 32;
