@@ -13,16 +13,15 @@ impl Tether {
 
     /// A claim.
     pub fn show_claim(&self, kind: ClaimKind, key: &str) -> Result<Claim, Failure> {
-        match self.ledger().read_single::<Claim>(&(kind, key.to_owned()))? {
-            Some(claim) => Ok(claim),
-            None => {
-                let known = self.list_claims()?;
-                Err(Failure::unknown(
-                    "claim",
-                    key,
-                    known.iter().filter(|claim| claim.kind == kind).map(|claim| claim.key.as_str()),
-                ))
-            }
+        if let Some(claim) = self.ledger().read_single::<Claim>(&(kind, key.to_owned()))? {
+            Ok(claim)
+        } else {
+            let known = self.list_claims()?;
+            Err(Failure::unknown(
+                "claim",
+                key,
+                known.iter().filter(|claim| claim.kind == kind).map(|claim| claim.key.as_str()),
+            ))
         }
     }
 

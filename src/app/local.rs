@@ -67,6 +67,8 @@ impl Tether {
         let _ = std::fs::remove_file(self.command_process_file(session));
     }
 
+    /// Replaces a file as a whole, on disk when it returns.
+    #[allow(clippy::unused_self, reason = "only who has the repository open writes beside it")]
     pub(super) fn write_local(&self, path: &std::path::Path, content: &[u8]) -> Result<(), Failure> {
         let parent = path.parent().unwrap_or(path);
         std::fs::create_dir_all(parent).map_err(|error| failed("create", parent, &error))?;

@@ -113,11 +113,11 @@ impl Tether {
             return Err(Failure::usage("invalid_thread", "the name of a thread cannot be empty"));
         }
         self.sweep_ended_sessions()?;
-        if let Some(id) = &asked.id {
-            if self.ledger().read_single::<Session>(id)?.is_some() {
-                return Err(Failure::fatal("session_exists", format!("session {id} exists already"))
-                    .hint("leave out --id to have one made up, or look at it with `git tether session show`"));
-            }
+        if let Some(id) = &asked.id
+            && self.ledger().read_single::<Session>(id)?.is_some()
+        {
+            return Err(Failure::fatal("session_exists", format!("session {id} exists already"))
+                .hint("leave out --id to have one made up, or look at it with `git tether session show`"));
         }
         if let Some(attached) = attach_by.map(|by| self.try_attach(thread, asked, by)).transpose()?.flatten() {
             return Ok(attached);

@@ -18,7 +18,7 @@ use crate::git::settings::SESSION_TTL;
 use crate::store::singles::Change;
 
 /// How old the last sweep of ended sessions may be at most, where their time to live does not ask for less.
-const LONGEST_SWEEP_PAUSE: Duration = Duration::from_secs(3_600);
+const LONGEST_SWEEP_PAUSE: Duration = Duration::from_hours(1);
 
 /// A session, and what is known of its being alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,10 +196,11 @@ impl Tether {
         let mut reaped = Vec::new();
         for session in self.ledger().list_singles::<Session>()?.0 {
             let asked = session.status == SessionStatus::Active && thread.is_none_or(|thread| session.thread == thread);
-            if asked && observer.look_at(&session).verdict == Verdict::Dead {
-                if let Some(ended) = self.end_session(&session.id, SessionStatus::Abandoned)? {
-                    reaped.push(self.seen(ended));
-                }
+            if asked
+                && observer.look_at(&session).verdict == Verdict::Dead
+                && let Some(ended) = self.end_session(&session.id, SessionStatus::Abandoned)?
+            {
+                reaped.push(self.seen(ended));
             }
         }
         Ok(reaped)

@@ -131,6 +131,7 @@ struct Reserve {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+#[allow(clippy::enum_variant_names, reason = "these are the words that are typed")]
 enum AttachKey {
     ClientKey,
     NativeKey,

@@ -98,10 +98,11 @@ impl<'a> Draft<'a> {
             task.blocked_reasons.clear();
         }
         let environment = task.environment.clone();
-        if before == TaskState::Running && state != TaskState::Running {
-            if let Some(environment) = environment.filter(|environment| self.read_environment(environment).is_ok()) {
-                self.release_lease(&environment, &format!("task {id} is {state}"))?;
-            }
+        if before == TaskState::Running
+            && state != TaskState::Running
+            && let Some(environment) = environment.filter(|environment| self.read_environment(environment).is_ok())
+        {
+            self.release_lease(&environment, &format!("task {id} is {state}"))?;
         }
         if state.is_terminal() {
             let own = |pointer: &crate::domain::ids::TaskPointer| pointer.run.is_none() && pointer.task == *id;

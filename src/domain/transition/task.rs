@@ -136,10 +136,10 @@ fn require_startable(draft: &mut Draft<'_>, id: &TaskId) -> Result<(), RefusedTr
     require_open_run(draft)?;
     let at = draft.at;
     let task = draft.read_task(id)?;
-    if task.state == TaskState::PendingApproval {
-        if let Some(gate) = holding_gate(draft, id)? {
-            return Err(RefusedTransition::GatePending { task: id.clone(), gate: gate.id.clone() });
-        }
+    if task.state == TaskState::PendingApproval
+        && let Some(gate) = holding_gate(draft, id)?
+    {
+        return Err(RefusedTransition::GatePending { task: id.clone(), gate: gate.id.clone() });
     }
     require(task, &[TaskState::Queued], TaskState::Running)?;
     for dependency in &task.depends_on {
