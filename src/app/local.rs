@@ -88,6 +88,8 @@ impl Tether {
         std::fs::read_to_string(self.saved_here_file(run)).is_ok_and(|text| text.lines().any(|line| line == snapshot.0))
     }
 
+    /// Replaces a file as a whole, on disk when it returns.
+    #[allow(clippy::unused_self, reason = "only who has the repository open writes beside it")]
     pub(super) fn write_local(&self, path: &std::path::Path, content: &[u8]) -> Result<(), Failure> {
         let parent = path.parent().unwrap_or(path);
         std::fs::create_dir_all(parent).map_err(|error| failed("create", parent, &error))?;

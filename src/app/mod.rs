@@ -4,6 +4,7 @@
 //! shown, nor any exit code.
 
 pub mod checkpoint;
+mod claims;
 pub mod environment;
 pub mod evidence;
 pub mod failure;
@@ -15,6 +16,7 @@ pub mod places;
 pub mod pool;
 pub mod recover;
 pub mod report;
+pub mod reserve;
 mod resume;
 pub mod run;
 pub mod saving;

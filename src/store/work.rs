@@ -161,9 +161,14 @@ impl Ledger {
             let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(encode_saved(kept)))], text, at);
             transition.extra_parents =
                 kept.iter().filter_map(|entry| ObjectId::from_hex(entry.commit.0.as_bytes()).ok()).collect();
-            New::Id(chain::write_root(self.backend(), name, &transition).map_err(WriteRecordError::Append)?)
+            New::Id(
+                chain::write_root(self.backend(), name, &transition)
+                    .map_err(|error| WriteRecordError::Append(Box::new(error)))?,
+            )
         };
-        self.backend().swap(name, Expected::Id(tip), new).map_err(|error| WriteRecordError::Append(error.into()))
+        self.backend()
+            .swap(name, Expected::Id(tip), new)
+            .map_err(|error| WriteRecordError::Append(Box::new(error.into())))
     }
 
     /// Snapshots by commit, over all runs, for finding one by its id.

@@ -20,6 +20,7 @@ mod operation;
 mod patterns;
 mod place;
 mod restore;
+mod restore_error;
 mod restore_index;
 
 mod save;
@@ -43,7 +44,8 @@ pub use directory::save_directory;
 pub use patterns::DEFAULT_EXCLUDES;
 pub use place::WorktreePlace;
 
-pub use restore::{RestoreError, RestoreTarget, RestoreWarning, Restored, Trust, restore};
+pub use restore::{RestoreTarget, RestoreWarning, Restored, Trust, restore};
+pub use restore_error::RestoreError;
 pub use save::{save, save_vanished};
 pub use sink::{LooseSink, ObjectSink, SinkError};
 
