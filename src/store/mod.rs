@@ -20,6 +20,7 @@ pub mod ledger;
 mod locks;
 mod open;
 mod pack;
+pub mod release;
 pub mod runs;
 pub mod singles;
 mod values;
