@@ -21,6 +21,7 @@ mod resume;
 pub mod run;
 pub mod saving;
 pub mod session;
+mod snapshot_sink;
 pub mod status;
 pub mod task;
 pub mod tether;

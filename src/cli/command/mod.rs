@@ -8,6 +8,7 @@
 
 pub(crate) mod activity;
 pub(crate) mod cancel;
+pub(crate) mod checkpoint;
 pub(crate) mod claim;
 pub(crate) mod fence;
 pub(crate) mod finish;

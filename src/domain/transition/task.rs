@@ -320,6 +320,8 @@ pub(super) fn take_checkpoint(draft: &mut Draft<'_>, new: &NewCheckpoint) -> Res
         }
     }
     let earlier = before.as_ref();
+    // What this executor has put out into the world stays out, whether or not a later checkpoint repeats it.
+    let published_before = earlier.is_some_and(|known| known.result_published && known.session == task.session);
     let mut checkpoint = Checkpoint {
         id: format!("{}-{seq}", new.task),
         run: draft.run().id.clone(),
@@ -338,9 +340,10 @@ pub(super) fn take_checkpoint(draft: &mut Draft<'_>, new: &NewCheckpoint) -> Res
             .or_else(|| earlier.and_then(|known| known.safe_boundary_label.clone())),
         workspace_dir: new.workspace_dir.clone().or_else(|| earlier.and_then(|known| known.workspace_dir.clone())),
         completed_steps,
-        result_published: new.result_published,
+        result_published: new.result_published || published_before,
         note: new.note.clone(),
-        resume_state: new.resume_state.clone(),
+        // A checkpoint that brings no state of its own (one that a supervisor takes now and then, say) leaves the executor's there.
+        resume_state: new.resume_state.clone().or_else(|| earlier.and_then(|known| known.resume_state.clone())),
         work: new.work.clone(),
         available_actions: Vec::new(),
         created_at: at,

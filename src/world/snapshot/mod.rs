@@ -35,6 +35,8 @@ mod write_files;
 
 use gix::ObjectId;
 use gix::bstr::BString;
+/// What an object is: commit, tree, blob or tag.
+pub use gix::objs::Kind as ObjectKind;
 use std::path::PathBuf;
 
 pub use contents::{Content, ContentStatus, contents};
@@ -101,6 +103,8 @@ pub struct Saved {
     pub files: usize,
     /// Bytes of the objects handed to the sink.
     pub bytes: u64,
+    /// Bytes of those files that are there, as git stores them.
+    pub content_bytes: u64,
     /// What somebody should know though it was saved.
     pub warnings: Vec<Warning>,
     /// What was not saved, or not all of it.
