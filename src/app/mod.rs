@@ -4,6 +4,7 @@
 //! shown, nor any exit code.
 
 pub mod checkpoint;
+pub mod doctor;
 pub mod environment;
 pub mod evidence;
 pub mod failure;
@@ -12,6 +13,7 @@ mod leftovers;
 mod local;
 pub mod places;
 pub mod pool;
+mod repair;
 pub mod report;
 mod resume;
 pub mod run;

@@ -78,6 +78,8 @@ commands! {
     Pool = pool,
     /// Show the report of a run.
     Report = report,
+    /// Check everything that is recorded, and go back to the last good state of what is bad.
+    Doctor = doctor,
 }
 
 /// A command that takes nothing but a run.

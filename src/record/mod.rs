@@ -10,9 +10,10 @@ pub mod layout;
 pub mod message;
 mod run;
 mod session;
+mod strict;
 mod task;
 
 pub use field::InvalidField;
 pub use json::{
-    InvalidRecord, LARGEST_RECORD, Record, Stored, attach, decode, document, encode, fields, to_json, usage,
+    InvalidRecord, LARGEST_RECORD, Record, Stored, attach, check_json, decode, document, encode, fields, to_json, usage,
 };
