@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 mod claims;
+pub mod doctor;
 pub mod environment;
 pub mod evidence;
 pub mod failure;
@@ -15,6 +16,7 @@ pub mod observe;
 pub mod places;
 pub mod pool;
 pub mod recover;
+mod repair;
 pub mod report;
 pub mod reserve;
 mod resume;

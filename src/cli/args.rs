@@ -86,6 +86,8 @@ commands! {
     Report = report,
     /// Note what is needed to go on with a task after its process is gone, and save its work.
     Checkpoint = checkpoint,
+    /// Check everything that is recorded, and go back to the last good state of what is bad.
+    Doctor = doctor,
 }
 
 /// A command that takes nothing but a run.

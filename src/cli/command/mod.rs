@@ -10,6 +10,7 @@ pub(crate) mod activity;
 pub(crate) mod cancel;
 pub(crate) mod checkpoint;
 pub(crate) mod claim;
+pub(crate) mod doctor;
 pub(crate) mod fence;
 pub(crate) mod finish;
 pub(crate) mod pause;
