@@ -4,6 +4,7 @@
 //! shown, nor any exit code.
 
 pub mod checkpoint;
+pub mod demo;
 pub mod environment;
 pub mod evidence;
 pub mod failure;

@@ -84,6 +84,12 @@ commands! {
     Pool = pool,
     /// Show the report of a run.
     Report = report,
+    /// Play an interruption and its recovery in a repository of its own, and show each command.
+    Demo = demo,
+    /// Print what a shell needs to complete `git tether <TAB>`.
+    Completions = completions,
+    /// Print or install the manual page.
+    Man = man,
 }
 
 /// A command that takes nothing but a run.

@@ -3,8 +3,11 @@
 pub(crate) mod activity;
 pub(crate) mod cancel;
 pub(crate) mod claim;
+pub(crate) mod completions;
+pub(crate) mod demo;
 pub(crate) mod fence;
 pub(crate) mod finish;
+pub(crate) mod man;
 pub(crate) mod pause;
 pub(crate) mod pool;
 pub(crate) mod recover;
