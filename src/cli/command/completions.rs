@@ -34,9 +34,12 @@ _git_tether() {
     done
     local -a COMP_WORDS=(git-tether "${COMP_WORDS[@]:start+1}")
     local COMP_CWORD=$((COMP_CWORD - start))
-    _git-tether git-tether "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+    _gittether git-tether "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
 }
 "#;
+
+/// Our name as bash's generator can take it; `BASH_UNDER_GIT` names its function.
+const UNHYPHENATED: &str = "gittether";
 
 /// Prints the completions of a shell.
 pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcome, Failure> {
@@ -56,9 +59,18 @@ fn script(shell: KnownShell) -> Result<String, Failure> {
         KnownShell::Zsh => Shell::Zsh,
         KnownShell::Fish => Shell::Fish,
     };
+    // The generator for bash gets lost in names with a hyphen: there it makes functions of another name.
+    let name = if shell == KnownShell::Bash { UNHYPHENATED } else { "git-tether" };
     let mut script = Vec::new();
-    clap_complete::generate(known, &mut Cli::command().bin_name("git-tether"), "git-tether", &mut script);
+    clap_complete::generate(known, &mut Cli::command().name(name), name, &mut script);
     let script = String::from_utf8(script)
         .map_err(|error| Failure::fatal("completions", format!("the completions are no text: {error}")))?;
-    Ok(if shell == KnownShell::Bash { script + BASH_UNDER_GIT } else { script })
+    if shell != KnownShell::Bash {
+        return Ok(script);
+    }
+    let registered = |line: &str| match line.strip_suffix(&format!(" {UNHYPHENATED}")) {
+        Some(start) if start.trim_start().starts_with("complete ") => format!("{start} git-tether\n"),
+        _ => format!("{line}\n"),
+    };
+    Ok(script.lines().map(registered).collect::<String>() + BASH_UNDER_GIT)
 }
