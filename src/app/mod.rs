@@ -6,6 +6,7 @@
 pub mod checkpoint;
 mod claims;
 pub mod doctor;
+pub mod demo;
 pub mod environment;
 pub mod evidence;
 pub mod failure;
