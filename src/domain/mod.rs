@@ -13,6 +13,8 @@ pub mod liveness;
 pub mod names;
 pub mod pool;
 pub mod run;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod session;
 pub mod task;
 pub mod time;

@@ -8,12 +8,17 @@ use crate::domain::run::{ActivityState, RunStatus};
 use crate::domain::task::{TaskOutcome, TaskResult, TaskState};
 
 pub(super) fn open(draft: &mut Draft<'_>, new: &NewGate) -> Result<(), RefusedTransition> {
-    if draft.read_gate(&new.id).is_ok() {
-        return Err(draft.exists("gate", &new.id));
-    }
     if draft.run().status.is_terminal() {
         let run = draft.run();
         return Err(RefusedTransition::RunEnded { run: run.id.to_string(), status: run.status });
+    }
+    open_for_task(draft, new)
+}
+
+/// Opens a gate whatever the run's status was: a new task brings a run that had ended by itself back.
+pub(super) fn open_for_task(draft: &mut Draft<'_>, new: &NewGate) -> Result<(), RefusedTransition> {
+    if draft.read_gate(&new.id).is_ok() {
+        return Err(draft.exists("gate", &new.id));
     }
     let (at, run) = (draft.at, draft.run().id.clone());
     if let Some(task) = &new.task {
@@ -68,7 +73,7 @@ pub(super) fn decide(draft: &mut Draft<'_>, id: &GateId, decision: &Decision) ->
         }
         GateAction::Approve if key.as_deref() == Some(RECOVERY_REQUIRED) => {
             super::run::unpause(draft);
-            Ok(())
+            release_task(draft, task.as_ref())
         }
         GateAction::Approve => release_task(draft, task.as_ref()),
         GateAction::Reject => reject(draft, id, task.as_ref(), key.as_deref()),
@@ -110,12 +115,7 @@ fn release_task(draft: &mut Draft<'_>, task: Option<&TaskId>) -> Result<(), Refu
     if !waits {
         return Ok(());
     }
-    let next = match super::task::holding_gate(draft, task)?.map(Gate::holding_state) {
-        Some(holding) if draft.read_task(task)?.result.is_some() => holding,
-        Some(_) => TaskState::PendingApproval,
-        None if draft.read_task(task)?.result.is_some() => TaskState::Completed,
-        None => TaskState::Queued,
-    };
+    let next = super::task::waiting_state(draft, task)?;
     if next == state { Ok(()) } else { draft.set_task_state(task, next) }
 }
 
