@@ -9,7 +9,7 @@ use super::finding::{Finding, FindingCode};
 use super::observation::{Leftover, Observation, PlaceSeen, Records};
 use super::step::Step;
 use super::verify;
-use crate::domain::checkpoint::{Checkpoint, ResumeDisposition};
+use crate::domain::checkpoint::{Checkpoint, RESUME_NOTE, ResumeDisposition};
 use crate::domain::environment::{
     CleanupPolicy, Environment, EnvironmentSpec, EnvironmentState, ExecutionMode, NewEnvironment, RecoveryAction,
 };
@@ -311,7 +311,7 @@ impl Planner<'_> {
                 && view
                     .checkpoints
                     .get(&task.id)
-                    .is_some_and(|checkpoint| checkpoint.note.as_deref() == Some("resume scheduled"))
+                    .is_some_and(|checkpoint| checkpoint.note.as_deref() == Some(RESUME_NOTE))
         };
         view.tasks.values().filter(scheduled).map(Task::address).collect()
     }
