@@ -68,7 +68,7 @@ pub(super) fn decide(draft: &mut Draft<'_>, id: &GateId, decision: &Decision) ->
         }
         GateAction::Approve if key.as_deref() == Some(RECOVERY_REQUIRED) => {
             super::run::unpause(draft);
-            Ok(())
+            release_task(draft, task.as_ref())
         }
         GateAction::Approve => release_task(draft, task.as_ref()),
         GateAction::Reject => reject(draft, id, task.as_ref(), key.as_deref()),

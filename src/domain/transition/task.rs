@@ -189,6 +189,21 @@ pub(super) fn start(
     Ok(())
 }
 
+/// Records what a running task's own session runs; nobody else's word counts.
+pub(super) fn give_command(
+    draft: &mut Draft<'_>,
+    id: &TaskId,
+    session: &SessionId,
+    command: &[String],
+) -> Result<(), RefusedTransition> {
+    let task = draft.read_task(id)?;
+    require(task, &[TaskState::Running], TaskState::Running)?;
+    if task.session.as_ref() == Some(session) && task.command != command {
+        draft.task(id)?.command = command.to_vec();
+    }
+    Ok(())
+}
+
 /// The record of an end.
 pub(super) fn result_of(outcome: TaskOutcome, end: &WorkEnd) -> TaskResult {
     TaskResult {
@@ -280,7 +295,10 @@ pub(super) fn interrupt(draft: &mut Draft<'_>, id: &TaskId) -> Result<(), Refuse
     add_reason(draft.task(id)?, &reason);
     draft.set_task_state(id, TaskState::Blocked)?;
     if let Some(checkpoint) = draft.checkpoint(id) {
-        checkpoint.note.get_or_insert_with(|| INTERRUPTED_NOTE.to_owned());
+        // That it was to go on is no word about this interruption.
+        if checkpoint.note.as_deref().is_none_or(|note| note == RESUME_NOTE) {
+            checkpoint.note = Some(INTERRUPTED_NOTE.to_owned());
+        }
     }
     let at = draft.at;
     let activity = &mut draft.run().activity;
