@@ -10,13 +10,16 @@ pub mod failure;
 mod holds;
 mod leftovers;
 mod local;
+pub mod observe;
 pub mod places;
 pub mod pool;
+pub mod recover;
 pub mod report;
 mod resume;
 pub mod run;
 pub mod saving;
 pub mod session;
+pub mod status;
 pub mod task;
 pub mod tether;
 

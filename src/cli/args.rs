@@ -52,6 +52,12 @@ macro_rules! commands {
 }
 
 commands! {
+    /// Show every run at a glance, and what is wrong.
+    Status = status,
+    /// Compare records with reality; change nothing.
+    Verify = verify,
+    /// After an interruption: say what is missing, drifted, dirty, orphaned, stale or resumable, and repair what can be.
+    Recover = recover,
     /// Start a run.
     Start = start,
     /// End a run, or fix the outcome of one that has ended by itself.

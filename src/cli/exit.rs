@@ -24,6 +24,11 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Whether findings remain that a person has to settle.
+    pub(crate) fn for_findings(needs_person: usize) -> Self {
+        if needs_person > 0 { Self::NeedsPerson } else { Self::Done }
+    }
+
     /// Its number.
     pub fn code(self) -> u8 {
         match self {

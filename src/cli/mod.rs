@@ -46,7 +46,7 @@ fn answer(outcome: &Outcome, json: Option<args::JsonForm>) -> Exit {
 }
 
 /// Writes the answer; a reader that has gone away has seen enough.
-fn print(text: &[u8]) {
+pub(crate) fn print(text: &[u8]) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text).and_then(|()| stdout.flush());
 }

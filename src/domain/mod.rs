@@ -13,6 +13,7 @@ pub mod liveness;
 pub mod names;
 pub mod pool;
 pub mod run;
+pub mod saved;
 pub mod session;
 pub mod task;
 pub mod time;

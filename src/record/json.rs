@@ -56,13 +56,17 @@ records!(
     Pool = "pool",
 );
 
+/// Everything that was written in a record, for what this version does not understand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written(Value);
+
 /// A record as it was read: its value, and the whole of what was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored<T> {
     /// What this version understands.
     pub value: T,
-    /// Everything that was written, for what this version does not understand.
-    pub written: Value,
+    /// Everything.
+    pub written: Written,
 }
 
 /// Why bytes are no record.
@@ -108,7 +112,7 @@ pub enum InvalidRecord {
 }
 
 /// The JSON of a record, schema first, as it is shown; unknown fields of `written` are kept.
-pub fn to_json<T: Record>(value: &T, written: Option<&Value>) -> Value {
+pub fn to_json<T: Record>(value: &T, written: Option<&Written>) -> Value {
     let mut map = Map::new();
     map.insert("schema".to_owned(), Value::String(format!("tether.{}/{MAJOR}", T::NAME)));
     if let Value::Object(fields) = value.write_fields() {
@@ -116,7 +120,7 @@ pub fn to_json<T: Record>(value: &T, written: Option<&Value>) -> Value {
     }
     let mut json = Value::Object(map);
     if let Some(written) = written {
-        keep_unknown(written, &mut json);
+        keep_unknown(&written.0, &mut json);
     }
     json
 }
@@ -127,7 +131,7 @@ pub fn fields<T: Record>(value: &T) -> Value {
 }
 
 /// The bytes of a record; unknown fields of `written`, what was there before, are kept.
-pub fn encode<T: Record>(value: &T, written: Option<&Value>) -> Result<Vec<u8>, InvalidRecord> {
+pub fn encode<T: Record>(value: &T, written: Option<&Written>) -> Result<Vec<u8>, InvalidRecord> {
     let mut bytes = serde_json::to_vec_pretty(&to_json(value, written))
         .map_err(|source| InvalidRecord::NotJson { name: T::NAME, source })?;
     bytes.push(b'\n');
@@ -145,7 +149,7 @@ pub fn decode<T: Record>(bytes: &[u8]) -> Result<Stored<T>, InvalidRecord> {
     }
     let written: Value = serde_json::from_slice(bytes).map_err(|source| InvalidRecord::NotJson { name, source })?;
     check_schema(&written, name)?;
-    Ok(Stored { value: T::read_fields(&written)?, written })
+    Ok(Stored { value: T::read_fields(&written)?, written: Written(written) })
 }
 
 fn check_schema(written: &Value, name: &'static str) -> Result<(), InvalidRecord> {

@@ -5,14 +5,16 @@
 
 mod environment;
 mod field;
+pub mod journal;
 mod json;
 pub mod layout;
 pub mod message;
 mod run;
+pub mod saved;
 mod session;
 mod task;
 
 pub use field::InvalidField;
 pub use json::{
-    InvalidRecord, LARGEST_RECORD, Record, Stored, attach, decode, document, encode, fields, to_json, usage,
+    InvalidRecord, LARGEST_RECORD, Record, Stored, Written, attach, decode, document, encode, fields, to_json, usage,
 };

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gix::ObjectId;
-use serde_json::Value;
 
 use super::backend::RefValue;
 use super::chain::{self, Content, Decision, Follow, Retry, Transacted};
@@ -22,7 +21,7 @@ use crate::domain::task::Task;
 use crate::domain::time::Timestamp;
 use crate::domain::transition::{RefusedTransition, apply};
 use crate::domain::view::{Changes, RunView};
-use crate::record::{Record, encode, layout, message};
+use crate::record::{Record, Written, encode, layout, message};
 
 /// Which records of a run are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +81,7 @@ pub struct ReadRun {
     pub tip: ObjectId,
     /// The run, with the records that were asked for.
     pub view: RunView,
-    written: BTreeMap<String, Value>,
+    written: BTreeMap<String, Written>,
 }
 
 /// A transition of a run that was written, or found to change nothing.

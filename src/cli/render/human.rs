@@ -113,9 +113,15 @@ fn task(text: &mut String, task: &Task) {
     }
     if let Some(result) = &task.result {
         let _ = write!(words, ", {}", result.outcome);
-        result.exit_code.iter().for_each(|code| drop(write!(words, ", exit code {code}")));
-        result.signal.iter().for_each(|signal| drop(write!(words, ", {signal}")));
-        result.summary.iter().for_each(|summary| drop(write!(words, ": {summary}")));
+        if let Some(code) = &result.exit_code {
+            let _ = write!(words, ", exit code {code}");
+        }
+        if let Some(signal) = &result.signal {
+            let _ = write!(words, ", {signal}");
+        }
+        if let Some(summary) = &result.summary {
+            let _ = write!(words, ": {summary}");
+        }
     }
     put(text, &words);
     for reason in &task.blocked_reasons {

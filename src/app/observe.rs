@@ -1,0 +1,380 @@
+//! One pass over the records and one look at the world: the facts that verify and recover decide on.
+//!
+//! Invariant: nothing is changed by looking; what cannot be told is unknown, never missing or dead.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use gix::ObjectId;
+
+use crate::app::evidence::AssumedDead;
+use crate::app::failure::{Failure, chain_of};
+use crate::app::tether::Tether;
+use crate::domain::claim::Claim;
+use crate::domain::environment::{Environment, ExecutionMode, WorktreeSpec};
+use crate::domain::ids::{EnvironmentId, RunId};
+use crate::domain::pool::Pool;
+use crate::domain::session::Session;
+use crate::plan::observation::{Dirt, Observation, PlaceSeen, Records, UnnamedWorktree};
+use crate::store::runs::Need;
+use crate::world::cleanliness::{Cleanliness, Worktree, read_cleanliness};
+use crate::world::paths::{self, Mounts, Occupancy};
+use crate::world::worktree_facts::{Answering, Expected, PathFacts, look_at};
+use crate::world::worktree_mark::Mark;
+use crate::world::worktrees::{
+    Descent, Head, Lock, Registration, WorktreeList, find_branch_of_operation, find_descent, read_worktrees,
+};
+
+/// What is looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// Only these runs; all if there is none.
+    pub runs: Vec<RunId>,
+    /// Who is known to be dead by somebody who knows better.
+    pub assumed_dead: AssumedDead,
+}
+
+/// What was found at an environment's path before its content was looked at.
+enum FirstLook<'l> {
+    Told(PlaceSeen),
+    Worktree(&'l Registration),
+}
+
+impl Tether {
+    /// Reads the records of a scope; a run that is asked for by name and does not exist is an error, one that cannot be read is not.
+    pub fn read_records(&self, scope: &Scope) -> Result<Records, Failure> {
+        let mut records = Records::default();
+        if scope.runs.is_empty() {
+            let (views, unreadable) = self.read_all_runs()?;
+            records.runs = views.into_iter().map(|view| (view.run.id.clone(), view)).collect();
+            records.unreadable = unreadable;
+        }
+        for run in &scope.runs {
+            match self.ledger().read_run(run, &Need::Everything) {
+                Ok(Some(read)) => drop(records.runs.insert(run.clone(), read.view)),
+                Ok(None) => return Err(self.unknown_run(run)),
+                Err(error) => records.unreadable.push((run.to_string(), chain_of(&error))),
+            }
+        }
+        let all_sessions = self.ledger().list_singles::<Session>()?.0;
+        let named: BTreeSet<_> = records.runs.values().flat_map(sessions_of).collect();
+        let asked = |session: &Session| scope.runs.is_empty() || named.contains(&session.id);
+        records.sessions =
+            all_sessions.into_iter().filter(asked).map(|session| (session.id.clone(), session)).collect();
+        records.claims = self.ledger().list_singles::<Claim>()?.0;
+        records.pools = self.ledger().list_singles::<Pool>()?.0;
+        if !scope.runs.is_empty() {
+            let ours = |claim: &Claim| claim.session.as_ref().is_some_and(|session| named.contains(session));
+            records.claims.retain(ours);
+            let sessions = &records.sessions;
+            records.claims.retain(|claim| claim.session.as_ref().is_some_and(|session| sessions.contains_key(session)));
+        }
+        for view in records.runs.values() {
+            if self.lacks_report(view)? {
+                records.without_report.insert(view.run.id.clone());
+            }
+        }
+        Ok(records)
+    }
+
+    /// Looks at everything that the records speak of.
+    pub fn observe(&self, records: &Records, scope: &Scope) -> Result<Observation, Failure> {
+        let mut seen = Observation::nothing(self.host_id());
+        let observer = self.observer(scope.assumed_dead.clone());
+        for session in records.sessions.values() {
+            seen.liveness.insert(session.id.clone(), observer.look_at(session));
+        }
+        let list = read_worktrees(self.repository())
+            .map_err(|error| Failure::fatal("worktrees_unreadable", chain_of(&error)))?;
+        let mounts = Mounts::read().map_err(|error| Failure::fatal("mounts_unreadable", chain_of(&error)))?;
+        self.observe_places(records, &list, &mounts, &mut seen);
+        self.observe_unnamed(records, scope, &list, &mut seen)?;
+        for view in records.runs.values() {
+            for task in view.tasks.values().filter(|task| !task.command.is_empty()) {
+                if self.trusts_command(&view.run.id, &task.id, &task.command) {
+                    seen.runnable.insert(task.address().to_string());
+                }
+            }
+            for environment in view.environments.values().filter(|environment| environment.state.is_half_made()) {
+                if self.is_being_made(&view.run.id, &environment.id) {
+                    seen.being_made.insert((view.run.id.clone(), environment.id.clone()));
+                }
+            }
+        }
+        if scope.runs.is_empty() {
+            seen.leftovers = self.find_leftovers()?;
+        }
+        Ok(seen)
+    }
+
+    fn observe_places(&self, records: &Records, list: &WorktreeList, mounts: &Mounts, seen: &mut Observation) {
+        let mut worktrees: Vec<((RunId, EnvironmentId), &Registration)> = Vec::new();
+        for view in records.runs.values() {
+            for environment in view.environments.values().filter(|environment| !environment.state.is_gone()) {
+                let key = (view.run.id.clone(), environment.id.clone());
+                match self.look_first(&view.run.id, environment, list, mounts) {
+                    FirstLook::Told(place) => drop(seen.places.insert(key, place)),
+                    FirstLook::Worktree(registration) => worktrees.push((key, registration)),
+                }
+            }
+        }
+        let looked = self.read_dirt(list, worktrees.iter().map(|(_, registration)| *registration));
+        for ((key, registration), dirt) in worktrees.into_iter().zip(looked) {
+            seen.places.insert(key, there(dirt, registration));
+        }
+    }
+
+    fn read_dirt<'l>(
+        &self,
+        list: &'l WorktreeList,
+        registrations: impl Iterator<Item = &'l Registration>,
+    ) -> Vec<Dirt> {
+        let registrations: Vec<_> = registrations.collect();
+        let worktrees: Vec<Worktree<'_>> = registrations.iter().filter_map(|known| known.as_worktree()).collect();
+        let mut looked = read_cleanliness(self.repository(), list, &worktrees).into_iter();
+        let unseen = || Dirt::Unreadable("it was not looked at".to_owned());
+        registrations
+            .iter()
+            .map(|known| match known.as_worktree() {
+                Some(_) => looked.next().map_or_else(unseen, dirt_of),
+                None => unseen(),
+            })
+            .collect()
+    }
+
+    fn look_first<'l>(
+        &self,
+        run: &RunId,
+        environment: &Environment,
+        list: &'l WorktreeList,
+        mounts: &Mounts,
+    ) -> FirstLook<'l> {
+        if environment.host != self.host_id() {
+            return FirstLook::Told(PlaceSeen::Elsewhere(environment.host.clone()));
+        }
+        let Some(path) = environment.spec.path.as_deref() else { return FirstLook::Told(PlaceSeen::NoPlace) };
+        let mount_point = environment.spec.mount_point.as_deref();
+        match environment.execution_mode {
+            ExecutionMode::Remote => FirstLook::Told(PlaceSeen::NoPlace),
+            ExecutionMode::IsolatedWorkspace | ExecutionMode::SharedWorkspace => {
+                FirstLook::Told(look_at_directory(path, mount_point, mounts))
+            }
+            ExecutionMode::GitWorktree => {
+                let mark = Mark::of(run.as_str(), environment.id.as_str());
+                let spec = environment.spec.git_worktree.clone().unwrap_or_default();
+                let branch = spec.branch.as_ref().map(|branch| full_name(branch));
+                let expected = Expected { path, mount_point, mark: Some(&mark), branch: branch.as_deref() };
+                self.look_at_worktree(&expected, &spec, list, mounts)
+            }
+        }
+    }
+
+    fn look_at_worktree<'l>(
+        &self,
+        expected: &Expected<'_>,
+        spec: &WorktreeSpec,
+        list: &'l WorktreeList,
+        mounts: &Mounts,
+    ) -> FirstLook<'l> {
+        FirstLook::Told(match look_at(expected, list, mounts) {
+            PathFacts::Gone { .. } | PathFacts::EmptyDirectory { .. } => PlaceSeen::Gone,
+            PathFacts::MovedTo(registration) => match &registration.path {
+                Some(path) => PlaceSeen::MovedTo(path.clone()),
+                None => PlaceSeen::Gone,
+            },
+            PathFacts::Registered(registration) => {
+                return match self.off_course(registration, expected.branch, spec, list) {
+                    Some(why) => FirstLook::Told(PlaceSeen::OffCourse(why)),
+                    None => FirstLook::Worktree(registration),
+                };
+            }
+            PathFacts::LinkBroken(_) => {
+                PlaceSeen::NotThisWorktree("it is registered, but its `.git` does not name its registration".to_owned())
+            }
+            PathFacts::NotAWorktree { answering } => PlaceSeen::NotThisWorktree(words_for(&answering)),
+            PathFacts::OtherRepository { git_dir } => {
+                PlaceSeen::NotThisWorktree(format!("it belongs to another repository, {}", git_dir.display()))
+            }
+            PathFacts::MainCheckout => PlaceSeen::NotThisWorktree("it is the main checkout".to_owned()),
+            PathFacts::Unreadable(why) => PlaceSeen::Unknown(why),
+            PathFacts::NotMounted { mount_point } => {
+                PlaceSeen::Unknown(format!("{} is not mounted", mount_point.display()))
+            }
+        })
+    }
+
+    /// Why a worktree is not on the course that was recorded, if it is not.
+    fn off_course(
+        &self,
+        registration: &Registration,
+        branch: Option<&str>,
+        spec: &WorktreeSpec,
+        list: &WorktreeList,
+    ) -> Option<String> {
+        let operating = find_branch_of_operation(&registration.admin_dir);
+        if let Some(branch) = branch {
+            match &registration.head {
+                Head::Branch(found) if found == branch => {}
+                Head::Detached(_) if operating.as_deref() == Some(branch) => return None,
+                Head::Branch(found) => {
+                    return Some(format!("it is on branch {}, not {}", short_name(found), short_name(branch)));
+                }
+                Head::Detached(found) => {
+                    return Some(format!(
+                        "its HEAD is detached at {}, not on branch {}",
+                        found.to_hex_with_len(10),
+                        short_name(branch)
+                    ));
+                }
+                Head::Unreadable(why) => return Some(format!("its HEAD cannot be read: {why}")),
+            }
+        }
+        let base = ObjectId::from_hex(spec.base_commit.as_ref()?.0.as_bytes()).ok()?;
+        let head = list.find_head_id(self.repository(), &registration.head).ok()??;
+        match find_descent(self.repository(), head, base) {
+            Some(Descent::Diverged) => Some(format!(
+                "its HEAD {} does not descend from its base {}",
+                head.to_hex_with_len(10),
+                base.to_hex_with_len(10)
+            )),
+            Some(Descent::Descends) | None => None,
+        }
+    }
+
+    /// Worktrees that bear our mark and that no record names.
+    fn observe_unnamed(
+        &self,
+        records: &Records,
+        scope: &Scope,
+        list: &WorktreeList,
+        seen: &mut Observation,
+    ) -> Result<(), Failure> {
+        let mut unnamed = Vec::new();
+        for registration in list.linked() {
+            let Some(mark) = &registration.mark else { continue };
+            let (run, environment) =
+                (RunId::new(mark.run.as_str()).ok(), EnvironmentId::new(mark.environment.as_str()).ok());
+            let in_scope = scope.runs.is_empty() || run.as_ref().is_some_and(|run| scope.runs.contains(run));
+            if in_scope && !self.is_named(records, run.as_ref(), environment.as_ref()) {
+                if let (Some(run), Some(environment)) = (&run, &environment) {
+                    if self.is_being_made(run, environment) {
+                        continue;
+                    }
+                }
+                unnamed.push((registration, run, environment));
+            }
+        }
+        let looked = self.read_dirt(list, unnamed.iter().map(|(registration, ..)| *registration));
+        for ((registration, run, environment), dirt) in unnamed.into_iter().zip(looked) {
+            let path = registration.path.clone().unwrap_or_else(|| registration.admin_dir.clone());
+            let seen_there =
+                if registration.as_worktree().is_some() { there(dirt, registration) } else { PlaceSeen::Gone };
+            seen.unnamed.push(UnnamedWorktree {
+                path,
+                admin_dir: registration.admin_dir.clone(),
+                run,
+                environment,
+                seen: seen_there,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a record names the environment of a mark; a run that cannot be read may name anything.
+    fn is_named(&self, records: &Records, run: Option<&RunId>, environment: Option<&EnvironmentId>) -> bool {
+        let (Some(run), Some(environment)) = (run, environment) else { return false };
+        if records.unreadable.iter().any(|(name, _)| name == run.as_str()) {
+            return true;
+        }
+        let view = records.runs.get(run);
+        view.and_then(|view| view.environments.get(environment)).is_some_and(|known| !known.state.is_gone())
+    }
+
+    /// Work at risk in every worktree of the repository, whoever made it: path and words; read-only.
+    pub fn work_at_risk(&self) -> Result<Vec<RiskyWorktree>, Failure> {
+        let list = read_worktrees(self.repository())
+            .map_err(|error| Failure::fatal("worktrees_unreadable", chain_of(&error)))?;
+        let registrations: Vec<_> = list.linked().iter().filter(|known| known.as_worktree().is_some()).collect();
+        let looked = self.read_dirt(&list, registrations.iter().copied());
+        let mut risky = Vec::new();
+        for (registration, dirt) in registrations.into_iter().zip(looked) {
+            let head = list.find_head_id(self.repository(), &registration.head).ok().flatten();
+            let unpushed = head.map_or(0, |head| self.count_unpushed(head));
+            let path = registration.path.clone().unwrap_or_else(|| registration.admin_dir.clone());
+            if !matches!(dirt, Dirt::Clean) || unpushed > 0 {
+                risky.push(RiskyWorktree { path, dirt, unpushed, ours: registration.mark.is_some() });
+            }
+        }
+        Ok(risky)
+    }
+
+    /// How many commits of `head` no remote-tracking branch has.
+    fn count_unpushed(&self, head: ObjectId) -> u64 {
+        let head = head.to_string();
+        let counted = self.repository().git().run(["rev-list", "--count", head.as_str(), "--not", "--remotes"]);
+        counted.ok().and_then(|output| output.text().parse().ok()).unwrap_or(0)
+    }
+}
+
+/// A worktree whose work is nowhere else.
+#[derive(Debug, Clone)]
+pub struct RiskyWorktree {
+    /// Where it is.
+    pub path: std::path::PathBuf,
+    /// What is not committed.
+    pub dirt: Dirt,
+    /// How many commits no remote has.
+    pub unpushed: u64,
+    /// Whether tether made it.
+    pub ours: bool,
+}
+
+fn sessions_of(view: &crate::domain::view::RunView) -> BTreeSet<crate::domain::ids::SessionId> {
+    let of_tasks = view.tasks.values().filter_map(|task| task.session.clone());
+    let of_leases =
+        view.environments.values().filter_map(|known| known.held_lease().map(|lease| lease.session.clone()));
+    of_tasks.chain(of_leases).collect()
+}
+
+fn full_name(branch: &str) -> String {
+    if branch.starts_with("refs/") { branch.to_owned() } else { format!("refs/heads/{branch}") }
+}
+
+fn short_name(branch: &str) -> &str {
+    branch.strip_prefix("refs/heads/").unwrap_or(branch)
+}
+
+fn there(dirt: Dirt, registration: &Registration) -> PlaceSeen {
+    PlaceSeen::There { dirt, locked: registration.lock != Lock::Unlocked, holds_files: true }
+}
+
+fn dirt_of(looked: Cleanliness) -> Dirt {
+    match looked {
+        Cleanliness::Clean => Dirt::Clean,
+        Cleanliness::Dirty { changed, untracked } => Dirt::Dirty { changed, untracked },
+        Cleanliness::Unknown(why) => Dirt::Unreadable(why),
+    }
+}
+
+fn words_for(answering: &Answering) -> String {
+    match answering {
+        Answering::Nobody => "it is no worktree of this repository".to_owned(),
+        Answering::MainCheckout => "it is no worktree any more: git there answers for the main checkout".to_owned(),
+        Answering::Worktree(path) => format!("it is no worktree any more: git there answers for {}", path.display()),
+        Answering::OtherRepository(path) => format!("git there answers for another repository, {}", path.display()),
+    }
+}
+
+fn look_at_directory(path: &Path, mount_point: Option<&Path>, mounts: &Mounts) -> PlaceSeen {
+    if let Some(mount_point) = mount_point.filter(|mount_point| !mounts.is_mounted(mount_point)) {
+        return PlaceSeen::Unknown(format!("{} is not mounted", mount_point.display()));
+    }
+    let there = |holds_files| PlaceSeen::There { dirt: Dirt::Clean, locked: false, holds_files };
+    match paths::look_at(path) {
+        Occupancy::Gone => PlaceSeen::Gone,
+        Occupancy::EmptyDirectory => there(false),
+        Occupancy::FullDirectory => there(true),
+        Occupancy::Symlink | Occupancy::Other => PlaceSeen::NotThisWorktree("it is no directory".to_owned()),
+        Occupancy::Unreadable(error) => PlaceSeen::Unknown(error.to_string()),
+    }
+}

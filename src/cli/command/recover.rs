@@ -1,0 +1,82 @@
+//! `git tether recover`
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+
+use crate::app::evidence::AssumedDead;
+use crate::app::observe::Scope;
+use crate::app::recover::{Mode, RecoverOptions, StepReport};
+use crate::app::{Failure, Tether};
+use crate::cli::answer::{Answer, Outcome};
+use crate::cli::args::JsonForm;
+use crate::cli::exit::Exit;
+use crate::cli::render::recovery::{recovery_entries, recovery_text, stream_line};
+use crate::domain::ids::RunId;
+use crate::plan::recover::Permission;
+
+/// What it takes.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Only this run.
+    #[arg(long)]
+    run: Vec<RunId>,
+    /// Print what would be done, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Make missing environments of open tasks anew, with their saved work.
+    #[arg(long)]
+    recreate: bool,
+    /// Save and remove environments that no open task needs.
+    #[arg(long)]
+    clean: bool,
+    /// Let tasks go on from their checkpoints.
+    #[arg(long)]
+    resume: bool,
+    /// The same, and restart those that may be done again from their boundary.
+    #[arg(long)]
+    restart: bool,
+    /// How many tasks run at once.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: usize,
+    /// A session, or host:H, that you know to be gone.
+    #[arg(long, value_name = "S|host:H")]
+    assume_dead: Vec<String>,
+}
+
+/// Recovers after an interruption.
+pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcome, Failure> {
+    let asked = [
+        (arguments.recreate, Permission::Recreate),
+        (arguments.clean, Permission::Clean),
+        (arguments.resume || arguments.restart, Permission::Resume),
+        (arguments.restart, Permission::Restart),
+    ];
+    let options = RecoverOptions {
+        scope: Scope { runs: arguments.run, assumed_dead: AssumedDead::parse(&arguments.assume_dead)? },
+        permissions: asked
+            .into_iter()
+            .filter(|(given, _)| *given)
+            .map(|(_, permission)| permission)
+            .collect::<BTreeSet<_>>(),
+        mode: if arguments.dry_run { Mode::Plan } else { Mode::Apply },
+        jobs: arguments.jobs,
+    };
+    let stream = json == Some(JsonForm::Stream);
+    let mut told = |report: &StepReport| {
+        if stream && report.step.environment().is_some() {
+            crate::cli::print(&stream_line(report));
+        }
+    };
+    let recovery = Tether::open()?.recover(&options, &mut told)?;
+    let exit = Exit::for_findings(recovery.needs_person);
+    if stream {
+        return Ok(Outcome::from(Answer::Nothing).exit(exit));
+    }
+    let answer = Answer::Other {
+        name: "recovery",
+        fields: recovery_entries(&recovery, None),
+        human: recovery_text(&recovery, None),
+    };
+    Ok(Outcome::from(answer).exit(exit))
+}
