@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod environment;
 pub mod evidence;
+pub mod execution;
 pub mod failure;
 mod holds;
 mod leftovers;
@@ -15,11 +16,12 @@ pub mod places;
 pub mod pool;
 pub mod recover;
 pub mod report;
-mod resume;
+pub mod resume;
 pub mod run;
 pub mod saving;
 pub mod session;
 pub mod status;
+pub mod supervise;
 pub mod task;
 pub mod tether;
 

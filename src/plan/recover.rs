@@ -308,10 +308,9 @@ impl Planner<'_> {
         let scheduled = |task: &&Task| {
             task.state == TaskState::Queued
                 && task.attempts > 0
-                && view
-                    .checkpoints
-                    .get(&task.id)
-                    .is_some_and(|checkpoint| checkpoint.note.as_deref() == Some("resume scheduled"))
+                && view.checkpoints.get(&task.id).is_some_and(|checkpoint| {
+                    checkpoint.note.as_deref() == Some(crate::domain::transition::RESUME_NOTE)
+                })
         };
         view.tasks.values().filter(scheduled).map(Task::address).collect()
     }

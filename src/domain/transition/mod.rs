@@ -9,7 +9,7 @@ mod gate;
 mod run;
 mod task;
 
-pub use task::startable;
+pub use task::{RESUME_NOTE, startable};
 
 use std::collections::BTreeSet;
 

@@ -14,7 +14,7 @@ use crate::domain::task::{INTERRUPTED, NewTask, Requirement, Task, TaskOutcome, 
 /// What an interruption writes into a checkpoint that has no note.
 const INTERRUPTED_NOTE: &str = INTERRUPTED;
 /// What is noted in the checkpoint of a task that is to go on.
-const RESUME_NOTE: &str = "resume scheduled";
+pub const RESUME_NOTE: &str = "resume scheduled";
 
 pub(super) fn add(draft: &mut Draft<'_>, new: &NewTask) -> Result<(), RefusedTransition> {
     if draft.read_task(&new.id).is_ok() {
