@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::app::checkpoint::{Saving, TakeCheckpoint};
 use crate::app::failure::{Failure, chain_of};
-use crate::app::session::{LockUse, Reservation};
+use crate::app::reserve::{LockUse, Reservation};
 use crate::app::tether::Tether;
 use crate::domain::checkpoint::{Checkpoint, ReplaySafety};
 use crate::domain::claim::{Claim, ClaimKind};
@@ -303,7 +303,7 @@ impl Tether {
         if let Some(pool) = &task.pool {
             match meaning {
                 Meaning::Done(_) if task.state == TaskState::Completed => self.note_pool_success(pool)?,
-                Meaning::Failed(end) => self.note_pool_failure(pool, end.summary.clone())?,
+                Meaning::Failed(end) => self.note_pool_failure(pool, Some(&words_of_end(address, end)))?,
                 Meaning::Done(_) | Meaning::Interrupted => {}
             }
         }
@@ -318,7 +318,12 @@ impl Tether {
                 return Ok(Vec::new());
             }
             let boundary = known.is_none().then(|| "start".to_owned());
-            let mut asked = TakeCheckpoint { boundary, saving: Saving::Nothing, ..carried_on(known) };
+            // Work that the last checkpoint names is to be named by this one too.
+            let saving = match known.and_then(|known| known.work.as_ref()) {
+                Some(_) => Saving::Work,
+                None => Saving::Nothing,
+            };
+            let mut asked = TakeCheckpoint { boundary, saving, ..carried_on(known) };
             if let Some(safety) = safety {
                 asked.replay_safety = Some(safety);
                 asked.disposition = None;
@@ -385,6 +390,15 @@ fn carried_on(known: Option<&Checkpoint>) -> TakeCheckpoint {
         note: known.and_then(|known| known.note.clone()).filter(|note| note != RESUME_NOTE),
         published: known.is_some_and(|known| known.result_published),
         ..TakeCheckpoint::default()
+    }
+}
+
+fn words_of_end(address: &TaskAddress, end: &WorkEnd) -> String {
+    match (&end.summary, &end.signal, end.exit_code) {
+        (Some(summary), _, _) => format!("{address}: {summary}"),
+        (None, Some(signal), _) => format!("{address}: {signal}"),
+        (None, None, Some(code)) => format!("{address}: exit code {code}"),
+        (None, None, None) => format!("{address} failed"),
     }
 }
 

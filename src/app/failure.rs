@@ -243,7 +243,7 @@ impl<E: Error + Into<Self> + 'static> From<WriteRecordError<E>> for Failure {
             WriteRecordError::Contended { .. } => {
                 Self::busy("contended", chain_of(&error)).hint("many are writing at once; try again")
             }
-            WriteRecordError::Append(append) => append.into(),
+            WriteRecordError::Append(append) => (*append).into(),
         }
     }
 }

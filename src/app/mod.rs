@@ -4,6 +4,7 @@
 //! shown, nor any exit code.
 
 pub mod checkpoint;
+mod claims;
 pub mod environment;
 pub mod evidence;
 pub mod execution;
@@ -16,10 +17,12 @@ pub mod places;
 pub mod pool;
 pub mod recover;
 pub mod report;
+pub mod reserve;
 pub mod resume;
 pub mod run;
 pub mod saving;
 pub mod session;
+mod snapshot_sink;
 pub mod status;
 pub mod supervise;
 pub mod task;

@@ -89,6 +89,8 @@ commands! {
     Pool = pool,
     /// Show the report of a run.
     Report = report,
+    /// Note what is needed to go on with a task after its process is gone, and save its work.
+    Checkpoint = checkpoint,
 }
 
 impl Command {

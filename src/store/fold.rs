@@ -14,17 +14,17 @@ use gix::ObjectId;
 use gix::hash::Kind;
 use rustix::fs::FlockOperation;
 
-use super::backend::{BoxedError, WriteError};
 use super::pack::{HEADER, IndexEntry, KEEP, Origin, PackDirectory, TEMPORARY, origin_of};
+use super::values::{BoxedError, WriteError};
 
 /// So many packs of one batch each set a fold off.
 const MANY: usize = 32;
 /// Packs above this are left as they are: copying them costs more than looking into them.
 const LARGEST_FOLDED: u64 = 256 << 20;
 /// A file of a pack without its fellows is left over from a killed process once it is this old.
-const LEFT_OVER_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+const LEFT_OVER_AFTER: Duration = Duration::from_hours(24);
 /// As long as git itself believes a `gc.pid`.
-const GC_BELIEVED_FOR: Duration = Duration::from_secs(12 * 60 * 60);
+const GC_BELIEVED_FOR: Duration = Duration::from_hours(12);
 
 /// What a fold did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::backend::{
     Backend, ClearedLock, Expected, New, Object, ObjectHeader, ReadObjectError, ReadRefError, RefValue, SwapError,
     WriteError,
 };
-use super::files::{FileRefs, is_expected};
+use super::file_refs::{FileRefs, is_expected};
 use super::fold::{FoldError, Folded, fold};
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};

@@ -98,11 +98,11 @@ pub enum WriteRecordError<E: std::error::Error + 'static> {
         /// How many.
         attempts: u32,
         /// What the last one met.
-        source: AppendError,
+        source: Box<AppendError>,
     },
     /// It could not be done.
     #[error(transparent)]
-    Append(AppendError),
+    Append(Box<AppendError>),
 }
 
 /// What went wrong within a decision: the caller's refusal, or the reading that it needs.
@@ -124,8 +124,8 @@ impl<E: std::error::Error + 'static> From<TransactError<Inner<E>>> for WriteReco
             TransactError::Refused(Inner::Encode(encode)) => Self::Encode(encode),
             TransactError::Ref { name, source } => Self::Read(ReadError::Ref { name, source }),
             TransactError::Unusable { name, found } => Self::Read(ReadError::Unusable { name, found: shown(&found) }),
-            TransactError::Contended { name, attempts, source } => Self::Contended { name, attempts, source: *source },
-            TransactError::Append(error) => Self::Append(*error),
+            TransactError::Contended { name, attempts, source } => Self::Contended { name, attempts, source },
+            TransactError::Append(error) => Self::Append(error),
         }
     }
 }

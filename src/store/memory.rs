@@ -15,7 +15,7 @@ use super::backend::{
     Backend, ClearedLock, Expected, New, Object, ObjectHeader, ReadObjectError, ReadRefError, RefValue, SwapError,
     WriteError,
 };
-use super::files::is_expected;
+use super::file_refs::is_expected;
 use super::fold::{FoldError, Folded};
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};

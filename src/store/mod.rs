@@ -12,6 +12,7 @@ pub mod objects;
 pub mod sharing;
 pub mod tree;
 
+mod file_refs;
 mod files;
 mod git_cli;
 pub mod journal;
@@ -21,6 +22,7 @@ mod open;
 mod pack;
 pub mod runs;
 pub mod singles;
+mod values;
 pub mod work;
 
 pub use backend::Backend;

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use gix::ObjectId;
 use gix::hash::{Hasher, Kind};
 
-use super::backend::WriteError;
 use super::sharing::Sharing;
+use super::values::WriteError;
 
 /// What a `.keep` of ours says; a pack whose `.keep` says anything else is never touched.
 pub(super) const KEEP: &[u8] = b"git-tether\n";

@@ -69,6 +69,9 @@ impl Single for Pool {
     }
 }
 
+/// Records that can be read, and what is wrong with each that cannot.
+pub type Listed<T> = (Vec<T>, Vec<(RefName, ReadError)>);
+
 /// A new form of a record, and what happened to it.
 #[derive(Debug, Clone)]
 pub struct Change<T> {
@@ -101,7 +104,7 @@ impl Ledger {
     }
 
     /// Every record of this kind that can be read, and what is wrong with each that cannot.
-    pub fn list_singles<T: Single>(&self) -> Result<(Vec<T>, Vec<(RefName, ReadError)>), ReadError> {
+    pub fn list_singles<T: Single>(&self) -> Result<Listed<T>, ReadError> {
         let listed = self.backend().list_refs(&T::prefix());
         let failed = |source| ReadError::Ref { name: RefName::journal(), source };
         let (mut records, mut unreadable) = (Vec::new(), Vec::new());
@@ -168,7 +171,7 @@ impl Ledger {
         match self.backend().swap(&name, Expected::Id(tip), New::Delete) {
             Ok(()) => Ok(true),
             Err(SwapError::Lost { .. }) => Ok(false),
-            Err(error) => Err(WriteRecordError::Append(error.into())),
+            Err(error) => Err(WriteRecordError::Append(Box::new(error.into()))),
         }
     }
 }
