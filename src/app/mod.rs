@@ -5,6 +5,8 @@
 
 pub mod checkpoint;
 mod claims;
+pub mod doctor;
+pub mod demo;
 pub mod environment;
 pub mod evidence;
 pub mod execution;
@@ -16,6 +18,7 @@ pub mod observe;
 pub mod places;
 pub mod pool;
 pub mod recover;
+mod repair;
 pub mod report;
 pub mod reserve;
 pub mod resume;

@@ -5,8 +5,10 @@
 
 pub mod backend;
 pub mod chain;
+pub mod checkup;
 pub mod fold;
 pub mod memory;
+mod mend;
 pub mod names;
 pub mod objects;
 pub mod sharing;
@@ -20,6 +22,7 @@ pub mod ledger;
 mod locks;
 mod open;
 mod pack;
+mod placed;
 pub mod runs;
 pub mod singles;
 mod values;
