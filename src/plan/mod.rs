@@ -8,3 +8,6 @@ pub mod observation;
 pub mod recover;
 pub mod step;
 pub mod verify;
+
+#[cfg(test)]
+mod tests;
