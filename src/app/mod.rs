@@ -4,6 +4,8 @@
 //! shown, nor any exit code.
 
 pub mod checkpoint;
+mod claims;
+pub mod doctor;
 pub mod demo;
 pub mod environment;
 pub mod evidence;
@@ -15,11 +17,14 @@ pub mod observe;
 pub mod places;
 pub mod pool;
 pub mod recover;
+mod repair;
 pub mod report;
+pub mod reserve;
 mod resume;
 pub mod run;
 pub mod saving;
 pub mod session;
+mod snapshot_sink;
 pub mod status;
 pub mod task;
 pub mod tether;

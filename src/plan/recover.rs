@@ -159,16 +159,16 @@ impl Planner<'_> {
             return;
         }
         let judged = verify::judge(view, environment, self.records, self.seen);
-        if let Some(lease) = environment.held_lease() {
-            if let Some(why) = verify::is_dead(&lease.session, view, self.records, self.seen) {
-                let step = Step::ReleaseLease {
-                    run: run.clone(),
-                    environment: environment.id.clone(),
-                    session: lease.session.clone(),
-                    reason: format!("its session is dead: {why}"),
-                };
-                self.take(run, step);
-            }
+        if let Some(lease) = environment.held_lease()
+            && let Some(why) = verify::is_dead(&lease.session, view, self.records, self.seen)
+        {
+            let step = Step::ReleaseLease {
+                run: run.clone(),
+                environment: environment.id.clone(),
+                session: lease.session.clone(),
+                reason: format!("its session is dead: {why}"),
+            };
+            self.take(run, step);
         }
         if let Some((finding, _, _)) = judged {
             self.take(run, Step::NoteEnvironment { run: run.clone(), environment: environment.id.clone(), finding });
@@ -251,10 +251,10 @@ impl Planner<'_> {
                     failure: None,
                     cleanup: None,
                 };
-                if let Some(view) = self.views.get_mut(run) {
-                    if let Ok(changes) = apply(view, &ready, view.run.updated_at) {
-                        view.absorb(changes);
-                    }
+                if let Some(view) = self.views.get_mut(run)
+                    && let Ok(changes) = apply(view, &ready, view.run.updated_at)
+                {
+                    view.absorb(changes);
                 }
             }
             self.steps.push(step);
