@@ -33,7 +33,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("walkdir", &["world/paths*", "store/file_refs.rs", "store/locks.rs"]),
     ("nix", &["world/supervise/*"]),
     ("signal_hook", &["world/supervise/*"]),
-    ("Command::new", &["git/program.rs", "world/supervise*"]),
+    // git is one program, a task's command another; the demo types command lines as a person would.
+    ("Command::new", &["git/program.rs", "world/supervise*", "world/shell.rs"]),
     ("Utc::now", &["world/clock.rs"]),
     ("Local::now", &[]),
     ("process::exit", &["cli/*", "main.rs"]),

@@ -5,8 +5,11 @@
 
 pub mod checkpoint;
 mod claims;
+pub mod demo;
+pub mod doctor;
 pub mod environment;
 pub mod evidence;
+pub mod execution;
 pub mod failure;
 mod holds;
 mod leftovers;
@@ -15,14 +18,16 @@ pub mod observe;
 pub mod places;
 pub mod pool;
 pub mod recover;
+mod repair;
 pub mod report;
 pub mod reserve;
-mod resume;
+pub mod resume;
 pub mod run;
 pub mod saving;
 pub mod session;
 mod snapshot_sink;
 pub mod status;
+pub mod supervise;
 pub mod task;
 pub mod tether;
 

@@ -3,6 +3,10 @@
 //! Owns: the trait, its values and its errors. Must not know: runs, records, trees, or how any storage works.
 //! Invariant: no ref changes without the value that it is expected to have, and what `write` accepted is on disk when it returns.
 
+use std::path::PathBuf;
+
+use gix::ObjectId;
+
 use super::fold::{FoldError, Folded};
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
@@ -38,6 +42,16 @@ pub trait Backend: Send {
 
     /// Sets or deletes a ref that holds what is expected; durable when it returns.
     fn swap(&self, name: &RefName, expected: Expected, new: New) -> Result<(), SwapError>;
+
+    /// Sets or deletes a ref that still holds `found`, which no swap can expect: a symbolic ref, or what is no id. For repairs.
+    fn replace_unusable(&self, name: &RefName, found: &RefValue, new: New) -> Result<(), SwapError>;
+
+    /// The ids of all objects that were written through this seam and have not been taken away since, whether or not a ref names
+    /// them.
+    fn list_written(&self) -> Result<Vec<ObjectId>, FoldError>;
+
+    /// Unfinished packs of ours whose maker is gone.
+    fn find_unfinished_packs(&self) -> Result<Vec<PathBuf>, FoldError>;
 
     /// Folds many small packs of ours into one, if there are many and nobody else is at it. To be called after a swap.
     fn fold(&self) -> Result<Folded, FoldError>;

@@ -18,7 +18,7 @@ use super::locks::{HeldLock, LockError, Locks, StaleLock};
 use super::names::{RefName, RefPrefix};
 use super::pack::sync_directory;
 use super::sharing::Sharing;
-use super::values::{ClearedLock, Expected, ReadRefError, RefValue, SwapError};
+use super::values::{ClearedLock, Expected, New, ReadRefError, RefValue, SwapError};
 
 /// `packed-refs` above this is mapped instead of read.
 const MAPPED_ABOVE: u64 = 32 << 10;
@@ -136,8 +136,11 @@ impl FileRefs {
             // Locks and other files that no ref can be are left out by the name's own rules.
             let name = entry.path().strip_prefix(&self.common).ok().and_then(Path::to_str);
             let Some(name) = name.and_then(|name| RefName::parse(name).ok()) else { continue };
-            if let Some(value) = self.read_loose(entry.path())? {
-                found.insert(name, value);
+            match self.read_loose(entry.path()) {
+                Ok(Some(value)) => drop(found.insert(name, value)),
+                Ok(None) => {}
+                // One file that cannot be read must not hide the others, nor count as absent.
+                Err(error) => drop(found.insert(name, RefValue::Broken(unreadable(&error)))),
             }
         }
         Ok(())
@@ -194,6 +197,25 @@ impl FileRefs {
         sync_directory(&self.common)
     }
 
+    /// Replaces what is no id, under the ref's lock: nobody else can have a use for such a value.
+    pub(super) fn replace_unusable(&self, name: &RefName, expected: &RefValue, new: New) -> Result<(), SwapError> {
+        let mut lock = self.locks.take(name)?;
+        let found = self.read(name).map_err(|source| SwapError::Unreadable { name: name.clone(), source })?;
+        if found != *expected || !matches!(found, RefValue::Symbolic(_) | RefValue::Broken(_)) {
+            return Err(SwapError::Lost { name: name.clone(), found });
+        }
+        match new {
+            New::Id(id) => {
+                lock.write(format!("{id}\n").as_bytes()).map_err(SwapError::at("write the lock of", name))?;
+                self.commit(name, &mut lock, id)
+            }
+            New::Delete => {
+                fs::remove_file(self.path(name)).map_err(SwapError::at("remove", name))?;
+                self.make_durable(name)
+            }
+        }
+    }
+
     fn refuse_conflict(&self, name: &RefName) -> Result<(), SwapError> {
         let conflict = |with: String| SwapError::NameConflict { name: name.clone(), with };
         match remove_empty_directories(&self.path(name)) {
@@ -239,6 +261,13 @@ pub(super) fn is_expected(found: &RefValue, expected: Expected) -> bool {
         (RefValue::Absent, Expected::Absent) => true,
         (RefValue::Id(found), Expected::Id(expected)) => *found == expected,
         _ => false,
+    }
+}
+
+fn unreadable(error: &ReadRefError) -> String {
+    match error {
+        ReadRefError::Io { source, .. } => format!("unreadable: {source}"),
+        other => other.to_string(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::backend::{
     WriteError,
 };
 use super::file_refs::FileRefs;
-use super::fold::{FoldError, Folded, fold};
+use super::fold::{FoldError, Folded, find_unfinished, fold, list_written};
 use super::git_cli::GitRefs;
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
@@ -61,6 +61,18 @@ impl Backend for FilesBackend {
             // A deletion changes `packed-refs` too, under a lock of its own: rare enough to leave it to git.
             New::Delete => self.git.swap(name, expected, New::Delete),
         }
+    }
+
+    fn replace_unusable(&self, name: &RefName, found: &RefValue, new: New) -> Result<(), SwapError> {
+        self.refs.replace_unusable(name, found, new)
+    }
+
+    fn list_written(&self) -> Result<Vec<gix::ObjectId>, FoldError> {
+        list_written(&self.objects.packs)
+    }
+
+    fn find_unfinished_packs(&self) -> Result<Vec<PathBuf>, FoldError> {
+        find_unfinished(&self.objects.packs)
     }
 
     fn fold(&self) -> Result<Folded, FoldError> {

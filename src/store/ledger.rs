@@ -8,10 +8,11 @@ use gix::date::Time;
 use super::backend::{Backend, ReadObjectError, ReadRefError, RefValue};
 use super::chain::{self, AppendError, CommitError, Content, Identity, TransactError};
 use super::names::{NameError, RefName};
+use super::placed::{self, Placed};
 use super::tree::{self, TreeError};
 use crate::domain::time::Timestamp;
 use crate::record::message::Author;
-use crate::record::{InvalidRecord, LARGEST_RECORD, Record, Stored, decode};
+use crate::record::{InvalidRecord, LARGEST_RECORD, Stored, decode};
 
 /// The records of a repository.
 pub struct Ledger {
@@ -65,6 +66,16 @@ pub enum ReadError {
         name: RefName,
         /// The path that is missing.
         path: String,
+    },
+    /// It says of itself that it is another one.
+    #[error("`{path}` at {name} says that it is {found}")]
+    Misnamed {
+        /// The ref.
+        name: RefName,
+        /// The path.
+        path: String,
+        /// What it says that it is.
+        found: String,
     },
     /// Its bytes are no record.
     #[error("`{path}` at {name} is not a record")]
@@ -130,7 +141,7 @@ impl<E: std::error::Error + 'static> From<TransactError<Inner<E>>> for WriteReco
     }
 }
 
-fn shown(value: &RefValue) -> String {
+pub(super) fn shown(value: &RefValue) -> String {
     match value {
         RefValue::Absent => "nothing".to_owned(),
         RefValue::Id(id) => id.to_string(),
@@ -190,7 +201,7 @@ impl Ledger {
     }
 
     /// A record of a tree, if it is there.
-    pub(super) fn find_record<T: Record>(
+    pub(super) fn find_record<T: Placed>(
         &self,
         name: &RefName,
         root: ObjectId,
@@ -201,7 +212,7 @@ impl Ledger {
         self.read_blob(name, path, found.id).map(Some)
     }
 
-    pub(super) fn read_blob<T: Record>(
+    pub(super) fn read_blob<T: Placed>(
         &self,
         name: &RefName,
         path: &str,
@@ -214,6 +225,10 @@ impl Ledger {
             }
             source => ReadError::Tree { name: name.clone(), source: TreeError::Read { path: path.to_owned(), source } },
         })?;
-        decode(&object.data).map_err(record_failed)
+        let stored: Stored<T> = decode(&object.data).map_err(record_failed)?;
+        if placed::belongs(&stored.value, name, path) {
+            return Ok(stored);
+        }
+        Err(ReadError::Misnamed { name: name.clone(), path: path.to_owned(), found: stored.value.says() })
     }
 }

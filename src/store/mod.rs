@@ -5,8 +5,10 @@
 
 pub mod backend;
 pub mod chain;
+pub mod checkup;
 pub mod fold;
 pub mod memory;
+mod mend;
 pub mod names;
 pub mod objects;
 pub mod sharing;
@@ -21,6 +23,7 @@ mod locks;
 mod open;
 mod pack;
 pub mod release;
+mod placed;
 pub mod runs;
 pub mod singles;
 mod values;

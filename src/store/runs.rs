@@ -12,6 +12,7 @@ use super::backend::RefValue;
 use super::chain::{self, Content, Decision, Follow, Retry, Transacted};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
+use super::placed::Placed;
 use super::tree;
 use crate::domain::event::RunEvent;
 use crate::domain::gate::Gate;
@@ -82,6 +83,13 @@ pub struct ReadRun {
     /// The run, with the records that were asked for.
     pub view: RunView,
     written: BTreeMap<String, Written>,
+}
+
+impl ReadRun {
+    /// A file of it as it was written, unknown fields included.
+    pub(super) fn written(&self, path: &str) -> Option<&Written> {
+        self.written.get(path)
+    }
 }
 
 /// A transition of a run that was written, or found to change nothing.
@@ -333,7 +341,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    fn load_directory<T: Record>(&self, read: &mut ReadRun, directory: &str) -> Result<Vec<T>, ReadError> {
+    fn load_directory<T: Placed>(&self, read: &mut ReadRun, directory: &str) -> Result<Vec<T>, ReadError> {
         let listed = tree::list(self.ledger.backend(), self.root, directory);
         let listed = listed.map_err(|source| ReadError::Tree { name: self.name.clone(), source })?;
         let mut records = Vec::with_capacity(listed.len());
@@ -346,7 +354,7 @@ impl Loader<'_> {
         Ok(records)
     }
 
-    fn load<T: Record>(&self, read: &mut ReadRun, path: String) -> Result<Option<T>, ReadError> {
+    fn load<T: Placed>(&self, read: &mut ReadRun, path: String) -> Result<Option<T>, ReadError> {
         let Some(stored) = self.ledger.find_record::<T>(self.name, self.root, &path)? else { return Ok(None) };
         read.written.insert(path, stored.written);
         Ok(Some(stored.value))

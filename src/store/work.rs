@@ -55,7 +55,8 @@ pub fn short_id(commit: &ObjectId) -> String {
 }
 
 impl Ledger {
-    fn read_list(&self, name: &RefName, tip: ObjectId) -> Result<Vec<SavedEntry>, ReadError> {
+    /// What a keeper lists, oldest first.
+    pub(super) fn saved_work_at(&self, name: &RefName, tip: ObjectId) -> Result<Vec<SavedEntry>, ReadError> {
         let root = self.root(name, tip)?;
         let bytes = tree::read(self.backend(), root, LIST, LARGEST_LIST);
         let bytes = bytes.map_err(|source| ReadError::Tree { name: name.clone(), source })?;
@@ -67,7 +68,7 @@ impl Ledger {
     pub fn saved_work(&self, run: &str) -> Result<Vec<SavedEntry>, ReadError> {
         let name = RefName::work(run)?;
         match self.tip(&name)? {
-            Some(tip) => self.read_list(&name, tip),
+            Some(tip) => self.saved_work_at(&name, tip),
             None => Ok(Vec::new()),
         }
     }
@@ -105,7 +106,7 @@ impl Ledger {
         let name = RefName::work(&entry.run).map_err(ReadError::from)?;
         let done = chain::transact(self.backend(), &name, Retry::default(), |tip| {
             let mut entries = match tip {
-                Some(tip) => self.read_list(&name, tip).map_err(Inner::Read)?,
+                Some(tip) => self.saved_work_at(&name, tip).map_err(Inner::Read)?,
                 None => Vec::new(),
             };
             let is_kept = |commit: &Oid| entries.iter().any(|known| known.commit == *commit);
@@ -145,7 +146,7 @@ impl Ledger {
         let name = RefName::work(run).map_err(ReadError::from)?;
         for attempt in 1.. {
             let Some(tip) = self.tip(&name)? else { break };
-            let (gone, kept): (Vec<_>, Vec<_>) = self.read_list(&name, tip)?.into_iter().partition(&goes);
+            let (gone, kept): (Vec<_>, Vec<_>) = self.saved_work_at(&name, tip)?.into_iter().partition(&goes);
             if gone.is_empty() {
                 break;
             }
