@@ -23,6 +23,7 @@ pub mod report;
 pub mod reserve;
 pub mod resume;
 pub mod run;
+pub mod salvage;
 pub mod saving;
 pub mod session;
 mod snapshot_sink;
