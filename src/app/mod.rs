@@ -3,18 +3,25 @@
 //! The public API of the library: every command of the program is a method of [`tether::Tether`]. Must not know how anything is
 //! shown, nor any exit code.
 
+mod adopt;
 pub mod checkpoint;
 pub mod environment;
+mod environment_spec;
 pub mod evidence;
 pub mod failure;
 mod holds;
+mod landed;
+mod lease;
 mod leftovers;
 mod local;
+mod making;
 pub mod observe;
 pub mod places;
 pub mod pool;
 pub mod recover;
+pub mod removal;
 pub mod report;
+mod rescue;
 mod resume;
 pub mod run;
 pub mod saving;

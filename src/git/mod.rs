@@ -11,4 +11,4 @@ pub mod settings;
 pub use command_line_configuration::ConfigurationParametersError;
 pub use format::RefStorage;
 pub use open::{ConfigurationScope, Identity, OpenError, Repository, Role, Surroundings};
-pub use program::{Git, GitError, GitOutput, Hooks};
+pub use program::{Git, GitError, GitOutput, Hooks, SCRUBBED};

@@ -3,6 +3,7 @@
 pub(crate) mod activity;
 pub(crate) mod cancel;
 pub(crate) mod claim;
+pub(crate) mod env;
 pub(crate) mod fence;
 pub(crate) mod finish;
 pub(crate) mod pause;
