@@ -22,6 +22,7 @@ pub mod ledger;
 mod locks;
 mod open;
 mod pack;
+pub mod release;
 mod placed;
 pub mod runs;
 pub mod singles;
