@@ -102,7 +102,7 @@ impl Tether {
             }
         }
         if scope.runs.is_empty() {
-            seen.leftovers = self.find_leftovers()?;
+            seen.leftovers = self.find_leftovers(records)?;
         }
         Ok(seen)
     }
