@@ -9,7 +9,7 @@ use super::finding::{Finding, FindingCode};
 use super::observation::{Leftover, Observation, PlaceSeen, Records};
 use super::step::Step;
 use super::verify;
-use crate::domain::checkpoint::{Checkpoint, ResumeDisposition};
+use crate::domain::checkpoint::{Checkpoint, RESUME_NOTE, ResumeDisposition};
 use crate::domain::environment::{
     CleanupPolicy, Environment, EnvironmentSpec, EnvironmentState, ExecutionMode, NewEnvironment, RecoveryAction,
 };
@@ -235,10 +235,15 @@ impl Planner<'_> {
                 continue;
             }
             let environment_id = environment.id.clone();
+            // A place that cannot be looked at may hold anything.
+            if matches!(place, Some(PlaceSeen::Unknown(_))) {
+                continue;
+            }
+            let half_made = environment.state.is_half_made();
             let open = needed_by_open_task(view, environment);
             if self.may(Permission::Recreate) && open && may_be_recreated(environment) {
                 steps.push(Step::RecreateEnvironment { run: run.clone(), environment: environment_id });
-            } else if self.may(Permission::Clean) && !open && may_be_cleaned(view, environment, place) {
+            } else if self.may(Permission::Clean) && (!open || half_made) && may_be_cleaned(view, environment, place) {
                 steps.push(Step::CleanEnvironment { run: run.clone(), environment: environment_id });
             }
         }
@@ -299,7 +304,7 @@ impl Planner<'_> {
                 && view
                     .checkpoints
                     .get(&task.id)
-                    .is_some_and(|checkpoint| checkpoint.note.as_deref() == Some("resume scheduled"))
+                    .is_some_and(|checkpoint| checkpoint.note.as_deref() == Some(RESUME_NOTE))
         };
         view.tasks.values().filter(scheduled).map(Task::address).collect()
     }

@@ -164,7 +164,8 @@ pub(super) fn judge(
     let action = action.or_else(|| {
         (stale && environment.health == health || lease_dead.is_some()).then_some(RecoveryAction::ReleaseStaleLease)
     });
-    let blocks = action.is_some_and(|action| action != RecoveryAction::ReleaseStaleLease) && named;
+    let over = view.run.status.is_terminal();
+    let blocks = action.is_some_and(|action| action != RecoveryAction::ReleaseStaleLease) && named && !over;
     let blocks_task = blocks.then(|| format!("{}: {message}", environment.blocking_prefix()));
     Some((EnvironmentFinding { health, status, action, blocks_task }, code, message))
 }
@@ -201,8 +202,11 @@ fn row(environment: &Environment, place: &PlaceSeen, named: bool, run: &RunId) -
     Some(match place {
         PlaceSeen::Elsewhere(_) => return None,
         PlaceSeen::Unknown(why) => {
+            // What was amiss before is not well again because it cannot be seen.
+            let kept = environment.recovery_action.filter(|action| *action != RecoveryAction::ReleaseStaleLease);
+            let status = if kept.is_some() { environment.recovery_status } else { Status::Pending };
             let message = format!("{path} cannot be looked at now: {why}");
-            (Health::Unknown, Status::Pending, None, Some(FindingCode::EnvironmentUnknown), message)
+            (Health::Unknown, status, kept, Some(FindingCode::EnvironmentUnknown), message)
         }
         PlaceSeen::Gone => missing(&format!("{path} is gone")),
         PlaceSeen::MovedTo(new) => drifted(
@@ -394,7 +398,8 @@ fn find_stale_claims(records: &Records, seen: &Observation) -> Vec<Finding> {
 
 /// Whether a pool counts a task that does not run, and nobody is about to start it.
 pub(super) fn is_slot_stale(slot: &Slot, view: &RunView, records: &Records, seen: &Observation) -> bool {
-    if view.tasks.get(&slot.task).is_some_and(|task| task.state == TaskState::Running) {
+    let runs = view.tasks.get(&slot.task).is_some_and(|task| task.state == TaskState::Running);
+    if runs && !view.run.status.is_terminal() {
         return false;
     }
     // A starter that lives may be between its two swaps: it has the place and not yet the task.
