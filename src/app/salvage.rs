@@ -244,7 +244,7 @@ impl Tether {
             gone.extend(dropped.entries);
             warnings.extend(match dropped.released {
                 Some(Ok(Released::Busy)) => Some(
-                    "its objects stay for now: a garbage collection is at work; `git tether gc` lets go of them later"
+                    "its objects stay until the next drop or `git tether gc`: a garbage collection is at work now"
                         .to_owned(),
                 ),
                 Some(Err(error)) => Some(format!("its objects stay for now: {}", chain_of(&error))),

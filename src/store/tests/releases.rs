@@ -24,7 +24,7 @@ fn what_no_ref_names_is_collected_after_it_was_let_go_of() {
         fixture.git(&["gc", "--prune=now", "--quiet"]);
         assert!(fixture.try_git(&["cat-file", "-e", &gone.to_string()]).status.success(), "kept until let go of");
 
-        assert_eq!(backend.release(gone).unwrap(), Released::Objects(3), "commit, tree, blob");
+        assert_eq!(backend.release(Some(gone)).unwrap(), Released::Objects(3), "commit, tree, blob");
         assert!(fixture.try_git(&["cat-file", "-e", &gone.to_string()]).status.success(), "only gc deletes");
         fixture.git(&["gc", "--prune=now", "--quiet"]);
         assert!(!fixture.try_git(&["cat-file", "-e", &gone.to_string()]).status.success());
@@ -46,7 +46,7 @@ fn a_pack_with_other_objects_is_parted() {
     fixture.git(&["add", "f"]);
     backend.swap(&first, Expected::Id(gone), New::Delete).unwrap();
     let kept = fixture.pack_files("keep").len();
-    assert_eq!(backend.release(gone).unwrap(), Released::Objects(3));
+    assert_eq!(backend.release(Some(gone)).unwrap(), Released::Objects(3));
     assert_eq!(fixture.pack_files("keep").len(), kept);
     assert_eq!(fixture.pack_files("pack").len(), kept + 1, "what was let go of has a pack of its own");
     fixture.git(&["fsck", "--strict", "--full"]);
@@ -56,7 +56,7 @@ fn a_pack_with_other_objects_is_parted() {
     assert_eq!(fixture.git(&["show", ":f"]), "secret", "git found that its index needs it");
     assert_eq!(fixture.git(&["rev-parse", "refs/tether/runs/r"]), tip.to_string());
     fixture.git(&["fsck", "--strict", "--full"]);
-    assert_eq!(backend.release(tip).unwrap(), Released::Objects(0), "a ref names it");
+    assert_eq!(backend.release(Some(tip)).unwrap(), Released::Objects(0), "a ref names it");
 }
 
 #[test]
@@ -68,8 +68,14 @@ fn nothing_is_let_go_of_beside_a_garbage_collection() {
     backend.swap(&first, Expected::Id(gone), New::Delete).unwrap();
     std::fs::write(fixture.git_dir().join("gc.pid"), "1 localhost\n").unwrap();
     let before = fixture.pack_files("keep");
-    assert_eq!(backend.release(gone).unwrap(), Released::Busy);
+    assert_eq!(backend.release(Some(gone)).unwrap(), Released::Busy);
     assert_eq!(fixture.pack_files("keep"), before);
+
+    std::fs::remove_file(fixture.git_dir().join("gc.pid")).unwrap();
+    assert_eq!(backend.release(None).unwrap(), Released::Objects(3), "it was written down");
+    fixture.git(&["gc", "--prune=now", "--quiet"]);
+    assert!(!fixture.try_git(&["cat-file", "-e", &gone.to_string()]).status.success());
+    assert_eq!(backend.release(None).unwrap(), Released::Objects(0));
 }
 
 #[test]
@@ -81,7 +87,7 @@ fn a_pack_that_git_has_listed_is_left_to_git_as_a_whole() {
     let tip = grow(&*backend, &run("r"), None, 40);
     fixture.git(&["multi-pack-index", "write"]);
     backend.swap(&first, Expected::Id(gone), New::Delete).unwrap();
-    assert_eq!(backend.release(gone).unwrap(), Released::Objects(3));
+    assert_eq!(backend.release(Some(gone)).unwrap(), Released::Objects(3));
     fixture.git(&["multi-pack-index", "verify"]);
     fixture.git(&["gc", "--prune=now", "--quiet"]);
     assert!(!fixture.try_git(&["cat-file", "-e", &gone.to_string()]).status.success());
