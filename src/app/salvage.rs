@@ -195,6 +195,7 @@ impl Tether {
                 .hint(format!("`git branch {branch} {}` brings the branch back", entry.commit)));
         }
         let path = self.check_target(path)?;
+        make_way(&path)?;
         let warnings = self.restore_saved(&self.directory_target(&path), &entry)?;
         Ok((entry, path, warnings))
     }
@@ -224,6 +225,7 @@ impl Tether {
         }
         match paths::look_at(&real) {
             Occupancy::Gone | Occupancy::EmptyDirectory => Ok(real),
+            Occupancy::Other if is_empty_file(&real) => Ok(real),
             Occupancy::FullDirectory => Err(refused("in_the_way", "it holds something")),
             Occupancy::Symlink => Err(refused("through_symlink", "it is a symlink")),
             Occupancy::Other => Err(refused("in_the_way", "it is not a directory")),
@@ -266,6 +268,20 @@ impl Tether {
         })?;
         Ok(())
     }
+}
+
+/// A file without content is an empty path as well: what `mktemp` makes, say.
+fn is_empty_file(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
+}
+
+fn make_way(path: &Path) -> Result<(), Failure> {
+    if !is_empty_file(path) {
+        return Ok(());
+    }
+    std::fs::remove_file(path).map_err(|error| {
+        Failure::fatal("in_the_way", format!("could not put a directory where the file {} is: {error}", path.display()))
+    })
 }
 
 /// Every snapshot that a record of the run names.
