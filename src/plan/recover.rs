@@ -198,7 +198,8 @@ impl Planner<'_> {
             for slot in &pool.running {
                 let task = TaskAddress { run: slot.run.clone(), task: slot.task.clone() };
                 if self.is_slot_stale(slot, &dead) {
-                    self.steps.push(Step::FreeSlot { pool: pool.id.clone(), task });
+                    let session = slot.session.clone();
+                    self.steps.push(Step::FreeSlot { pool: pool.id.clone(), task, session });
                 }
             }
         }
