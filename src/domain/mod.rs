@@ -12,6 +12,7 @@ pub mod ids;
 pub mod liveness;
 pub mod names;
 pub mod pool;
+pub mod restoration;
 pub mod run;
 pub mod saved;
 pub mod session;

@@ -6,5 +6,6 @@
 pub mod finding;
 pub mod observation;
 pub mod recover;
+pub mod restore;
 pub mod step;
 pub mod verify;

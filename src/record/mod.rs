@@ -9,6 +9,7 @@ pub mod journal;
 mod json;
 pub mod layout;
 pub mod message;
+mod restoration;
 mod run;
 pub mod saved;
 mod session;
@@ -20,3 +21,4 @@ pub use json::{
     InvalidRecord, LARGEST_RECORD, Record, Stored, Written, attach, check_json, decode, document, encode, fields,
     to_json, usage,
 };
+pub use run::summary;
