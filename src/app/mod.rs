@@ -5,11 +5,14 @@
 
 pub mod checkpoint;
 mod claims;
-pub mod doctor;
 pub mod demo;
+pub mod doctor;
 pub mod environment;
 pub mod evidence;
 pub mod failure;
+pub mod gate;
+pub mod hierarchy;
+pub mod history;
 mod holds;
 mod leftovers;
 mod local;
@@ -20,6 +23,7 @@ pub mod recover;
 mod repair;
 pub mod report;
 pub mod reserve;
+pub mod restore;
 mod resume;
 pub mod run;
 pub mod saving;

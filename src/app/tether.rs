@@ -75,6 +75,12 @@ impl Tether {
         Processes::of_this_machine(self.host.clone())
     }
 
+    /// The pager that git would take here; `None` if git does not say.
+    pub fn pager(&self) -> Option<String> {
+        let said = self.repository.git().run(["var", "GIT_PAGER"]);
+        said.ok().map(|said| said.text())
+    }
+
     /// Reads a run, or as much of it as is needed.
     pub fn read_run(&self, run: &RunId, need: &Need) -> Result<ReadRun, Failure> {
         match self.ledger.read_run(run, need)? {
