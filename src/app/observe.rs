@@ -107,6 +107,17 @@ impl Tether {
         Ok(seen)
     }
 
+    /// What stands where an environment is recorded; how much of it is not committed is not looked at.
+    pub(super) fn see_place(&self, run: &RunId, environment: &Environment) -> Result<PlaceSeen, Failure> {
+        let list = read_worktrees(self.repository())
+            .map_err(|error| Failure::fatal("worktrees_unreadable", chain_of(&error)))?;
+        let mounts = Mounts::read().map_err(|error| Failure::fatal("mounts_unreadable", chain_of(&error)))?;
+        Ok(match self.look_first(run, environment, &list, &mounts) {
+            FirstLook::Told(place) => place,
+            FirstLook::Worktree(found) => there(Dirt::Unreadable("it was not looked at".to_owned()), found),
+        })
+    }
+
     fn observe_places(&self, records: &Records, list: &WorktreeList, mounts: &Mounts, seen: &mut Observation) {
         let mut worktrees: Vec<((RunId, EnvironmentId), &Registration)> = Vec::new();
         for view in records.runs.values() {

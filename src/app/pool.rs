@@ -65,8 +65,9 @@ impl Tether {
 
     /// Leaves the place of a start that was refused: to whoever started the task instead, else to the pool.
     pub(super) fn leave_slot(&self, pool: &PoolName, task: &TaskAddress, session: &SessionId) -> Result<(), Failure> {
-        let view = self.read_run(&task.run, &Need::run().with_task(&task.task))?.view;
-        match view.tasks.get(&task.task).filter(|task| task.state == TaskState::Running) {
+        let read = self.ledger().read_run(&task.run, &Need::run().with_task(&task.task))?;
+        let started = read.and_then(|read| read.view.tasks.get(&task.task).cloned());
+        match started.filter(|task| task.state == TaskState::Running) {
             Some(running) => {
                 let to = running.session.as_ref();
                 let passed_on = |pool: &Pool, _: Timestamp| Ok(pool.with_slot_passed_on(task, session, to));

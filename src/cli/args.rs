@@ -3,9 +3,10 @@
 use clap::{Args, Parser, Subcommand};
 
 use super::answer::{Answer, Outcome};
+use super::exit::Exit;
 use super::{command, parse};
 use crate::app::gate::Decide;
-use crate::app::{Failure, Tether};
+use crate::app::{Failure, FailureKind, Tether};
 use crate::domain::gate::GateAction;
 use crate::domain::ids::GateAddress;
 
@@ -55,6 +56,10 @@ macro_rules! commands {
 }
 
 commands! {
+    /// Run a command under supervision; make run, task and worktree for it where they are missing.
+    Run = run,
+    /// Let an interrupted task go on where it stopped.
+    Resume = resume,
     /// Show every run at a glance, and what is wrong.
     Status = status,
     /// Compare records with reality; change nothing.
@@ -137,6 +142,16 @@ impl DecisionArguments {
         let decide = Decide { action, answer: None, note: self.note, token: self.token };
         let gate = Tether::open()?.decide(&self.gate, &decide)?;
         Ok(Answer::Gate(Box::new(gate)).into())
+    }
+}
+
+impl Command {
+    /// How the program ends if this command is refused: where another command's exit code is passed on, as `env` and `timeout` do it.
+    pub(crate) fn exit_of_refusal(&self) -> fn(FailureKind) -> Exit {
+        match self {
+            Self::Run(_) | Self::Resume(_) => Exit::of_unrun_command,
+            _ => Exit::from,
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! No I/O, no clock, no git. Everything here can be tested without a file system, and is.
 
+#[cfg(test)]
+pub(crate) mod any_event;
 pub mod checkpoint;
 pub mod claim;
 pub mod document;
@@ -14,6 +16,8 @@ pub mod names;
 pub mod pool;
 pub mod restoration;
 pub mod run;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod saved;
 pub mod session;
 pub mod task;

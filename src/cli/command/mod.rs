@@ -28,6 +28,8 @@ pub(crate) mod recover;
 pub(crate) mod reject;
 pub(crate) mod report;
 pub(crate) mod restore;
+pub(crate) mod resume;
+pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod show;
 pub(crate) mod start;

@@ -1,7 +1,7 @@
 //! What happens at gates, and to the tasks behind them.
 
 use super::draft::Draft;
-use super::holding::{expire_of_task, has_pending_question, holding_gate, set_activity};
+use super::holding::{expire_of_task, has_pending_question, set_activity};
 use super::refused::RefusedTransition;
 use crate::domain::event::WorkEnd;
 use crate::domain::gate::{Decision, Gate, GateAction, GateKind, RECOVERY_REQUIRED};
@@ -38,7 +38,7 @@ pub(super) fn decide(draft: &mut Draft<'_>, id: &GateId, decision: &Decision) ->
         }
         GateAction::Approve if key.as_deref() == Some(RECOVERY_REQUIRED) => {
             super::run::unpause(draft);
-            Ok(())
+            release_task(draft, task.as_ref())
         }
         GateAction::Approve => release_task(draft, task.as_ref()),
         GateAction::Reject => reject(draft, id, task.as_ref(), key.as_deref()),
@@ -82,12 +82,7 @@ fn release_task(draft: &mut Draft<'_>, task: Option<&TaskId>) -> Result<(), Refu
     if !waits {
         return Ok(());
     }
-    let next = match holding_gate(draft, task)?.map(Gate::holding_state) {
-        Some(holding) if draft.read_task(task)?.result.is_some() => holding,
-        Some(_) => TaskState::PendingApproval,
-        None if draft.read_task(task)?.result.is_some() => TaskState::Completed,
-        None => TaskState::Queued,
-    };
+    let next = super::task::waiting_state(draft, task)?;
     if next == state { Ok(()) } else { draft.set_task_state(task, next) }
 }
 
