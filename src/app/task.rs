@@ -110,13 +110,14 @@ impl Tether {
 
     /// Decides on what is recorded before anything is written, so that a refusal leaves nothing behind.
     fn try_start_task(&self, address: &TaskAddress, session: Option<&SessionId>) -> Result<Task, Failure> {
+        let named = self.named_session(session)?;
         let view = self.read_run(&address.run, &Need::run().with_task(&address.task))?.view;
         startable(&view, &address.task, self.now())?;
         let pool = view.tasks.get(&address.task).and_then(|task| task.pool.clone());
         if let Some(pool) = &pool {
             self.require_place(pool, address)?;
         }
-        if let Some(session) = self.named_session(session)? {
+        if let Some(session) = named {
             return self.start_task_for(address, &session, pool.as_ref());
         }
         let made = self.make_session_for_task(address)?;
