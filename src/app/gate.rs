@@ -144,10 +144,10 @@ impl Tether {
     fn note_successes(&self, before: &RunView, now: &RunView) -> Result<(), Failure> {
         let completed = |state: Option<TaskState>| state == Some(TaskState::Completed);
         for task in now.tasks.values().filter(|task| completed(Some(task.state))) {
-            if let Some(pool) = &task.pool {
-                if !completed(before.tasks.get(&task.id).map(|task| task.state)) {
-                    self.note_pool_success(pool)?;
-                }
+            if let Some(pool) = &task.pool
+                && !completed(before.tasks.get(&task.id).map(|task| task.state))
+            {
+                self.note_pool_success(pool)?;
             }
         }
         Ok(())

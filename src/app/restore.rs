@@ -62,10 +62,8 @@ impl Tether {
             let run = &view.run;
             let mut known = Knowledge::new();
             self.look_up(view, run.spawned_tasks.iter().chain(&run.waiting_on), &mut known);
-            let earlier = match lost_tasks(&run.spawned_tasks, &known).is_empty() {
-                true => None,
-                false => self.find_earlier(view, &mut known)?,
-            };
+            let lost = !lost_tasks(&run.spawned_tasks, &known).is_empty();
+            let earlier = if lost { self.find_earlier(view, &mut known)? } else { None };
             if let Some(earlier) = &earlier {
                 self.look_up(view, &earlier.state.waiting_on, &mut known);
             }

@@ -38,7 +38,7 @@ impl Ledger {
         if let Some(task) = task {
             let paths = self.paths_of(id, task)?;
             let name = RefName::run(id.as_str())?;
-            told.commits = self.touching(&name, told.commits, &paths)?;
+            told.commits = self.touching(&name, &told.commits, &paths)?;
         }
         Ok(Some(told))
     }
@@ -55,11 +55,11 @@ impl Ledger {
     fn touching(
         &self,
         name: &RefName,
-        commits: Vec<ChainCommit>,
+        commits: &[ChainCommit],
         paths: &[String],
     ) -> Result<Vec<ChainCommit>, ReadError> {
         let mut seen = std::collections::HashMap::new();
-        for commit in &commits {
+        for commit in commits {
             seen.insert(commit.id, self.files_at(name, commit.tree, paths)?);
         }
         let differs = |commit: &ChainCommit| {
@@ -68,7 +68,7 @@ impl Ledger {
             match commit.parents.as_slice() {
                 [] => here != Some(&nothing),
                 // A merge tells of the task if it is as none of the merged sides had it; a parent that is not there shows nothing.
-                parents => parents.iter().all(|parent| seen.get(parent).is_some() && seen.get(parent) != here),
+                parents => parents.iter().all(|parent| seen.contains_key(parent) && seen.get(parent) != here),
             }
         };
         Ok(commits.iter().filter(|commit| differs(commit)).cloned().collect())

@@ -47,7 +47,9 @@ fn with_children(mut view: RunView, children: &[ChildRun]) -> Answer {
     let mut fields = run_entries(&view);
     fields.push(("children", Value::Array(children.iter().map(as_json).collect())));
     let mut human = String::from_utf8_lossy(&human::answer(&Answer::Run(Box::new(view)))).into_owned();
-    children.iter().for_each(|child| in_words(&mut human, child, 1));
+    for child in children {
+        in_words(&mut human, child, 1);
+    }
     Answer::Other { name: "run", fields, human }
 }
 
@@ -73,5 +75,7 @@ fn in_words(text: &mut String, child: &ChildRun, depth: usize) {
     for reason in &child.blocked_reasons {
         let _ = writeln!(text, "{indent}  blocked: {}", human::line(reason));
     }
-    child.children.iter().for_each(|below| in_words(text, below, depth + 1));
+    for below in &child.children {
+        in_words(text, below, depth + 1);
+    }
 }
