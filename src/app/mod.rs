@@ -5,8 +5,8 @@
 
 pub mod checkpoint;
 mod claims;
-pub mod doctor;
 pub mod demo;
+pub mod doctor;
 pub mod environment;
 pub mod evidence;
 pub mod execution;

@@ -9,7 +9,7 @@ use super::finding::{Finding, FindingCode};
 use super::observation::{Leftover, Observation, PlaceSeen, Records};
 use super::step::Step;
 use super::verify;
-use crate::domain::checkpoint::{Checkpoint, ResumeDisposition};
+use crate::domain::checkpoint::{Checkpoint, RESUME_NOTE, ResumeDisposition};
 use crate::domain::environment::{
     CleanupPolicy, Environment, EnvironmentSpec, EnvironmentState, ExecutionMode, NewEnvironment, RecoveryAction,
 };
@@ -308,9 +308,10 @@ impl Planner<'_> {
         let scheduled = |task: &&Task| {
             task.state == TaskState::Queued
                 && task.attempts > 0
-                && view.checkpoints.get(&task.id).is_some_and(|checkpoint| {
-                    checkpoint.note.as_deref() == Some(crate::domain::transition::RESUME_NOTE)
-                })
+                && view
+                    .checkpoints
+                    .get(&task.id)
+                    .is_some_and(|checkpoint| checkpoint.note.as_deref() == Some(RESUME_NOTE))
         };
         view.tasks.values().filter(scheduled).map(Task::address).collect()
     }

@@ -100,12 +100,15 @@ impl<'a> Draft<'a> {
         let environment = task.environment.clone();
         if before == TaskState::Running
             && state != TaskState::Running
-            && let Some(environment) = environment.filter(|environment| self.read_environment(environment).is_ok())
+            && let Some(environment) = environment.filter(|environment| self.is_leased_for(environment, id))
         {
             self.release_lease(&environment, &format!("task {id} is {state}"))?;
         }
         if state.is_terminal() {
-            let own = |pointer: &crate::domain::ids::TaskPointer| pointer.run.is_none() && pointer.task == *id;
+            let run = self.view.run.id.clone();
+            let own = |pointer: &crate::domain::ids::TaskPointer| {
+                pointer.run.as_ref().is_none_or(|named| *named == run) && pointer.task == *id
+            };
             self.run().waiting_on.retain(|pointer| !own(pointer));
         }
         self.set_checkpoint_stage(id, Stage::of(state));
@@ -127,6 +130,12 @@ impl<'a> Draft<'a> {
             environment.state = EnvironmentState::Ready;
         }
         Ok(())
+    }
+
+    /// Whether the lease on an environment is not another task's.
+    fn is_leased_for(&self, environment: &EnvironmentId, task: &TaskId) -> bool {
+        let lease = self.read_environment(environment).ok().and_then(Environment::held_lease);
+        lease.is_some_and(|lease| lease.task.as_ref().is_none_or(|named| named == task))
     }
 
     pub(super) fn set_checkpoint_stage(&mut self, task: &TaskId, stage: Stage) {

@@ -93,8 +93,13 @@ fn well_again(draft: &mut Draft<'_>, id: &EnvironmentId) -> Result<(), RefusedTr
     lift_reasons(draft, id, &prefix)
 }
 
+/// Whether the environment with this prefix gave the reason.
+fn is_reason_of(prefix: &str, reason: &str) -> bool {
+    reason.strip_prefix(prefix).is_some_and(|rest| rest.starts_with([' ', ':']))
+}
+
 fn lift_reasons(draft: &mut Draft<'_>, id: &EnvironmentId, prefix: &str) -> Result<(), RefusedTransition> {
-    let own_reason = |reason: &String| reason.strip_prefix(prefix).is_some_and(|rest| rest.starts_with([' ', ':']));
+    let own_reason = |reason: &String| is_reason_of(prefix, reason);
     for task in draft.task_ids() {
         let known = draft.read_task(&task)?;
         let blocked_by_it = known.state == TaskState::Blocked
@@ -134,8 +139,11 @@ pub(super) fn verified(
         let known = draft.read_task(&task)?;
         let named = known.environment.as_ref() == Some(id);
         if named && !known.state.is_terminal() && known.state != TaskState::Running {
-            let told = known.blocked_reasons.contains(reason);
-            if !told {
+            let told = known.blocked_reasons.iter().filter(|known| is_reason_of(&prefix, known));
+            if told.collect::<Vec<_>>() != [reason] {
+                // What was found of it before is not true any more.
+                let known = draft.task(&task)?;
+                known.blocked_reasons.retain(|told| told == reason || !is_reason_of(&prefix, told));
                 super::task::block(draft, &task, reason)?;
             }
         }

@@ -1,7 +1,7 @@
 //! What happens at gates, and to the tasks behind them.
 
 use super::draft::Draft;
-use super::holding::{expire_of_task, has_pending_question, holding_gate, set_activity};
+use super::holding::{expire_of_task, has_pending_question, set_activity};
 use super::refused::RefusedTransition;
 use crate::domain::event::WorkEnd;
 use crate::domain::gate::{Decision, Gate, GateAction, GateKind, RECOVERY_REQUIRED};
@@ -74,12 +74,7 @@ fn release_task(draft: &mut Draft<'_>, task: Option<&TaskId>) -> Result<(), Refu
     if !waits {
         return Ok(());
     }
-    let next = match holding_gate(draft, task)?.map(Gate::holding_state) {
-        Some(holding) if draft.read_task(task)?.result.is_some() => holding,
-        Some(_) => TaskState::PendingApproval,
-        None if draft.read_task(task)?.result.is_some() => TaskState::Completed,
-        None => TaskState::Queued,
-    };
+    let next = super::task::waiting_state(draft, task)?;
     if next == state { Ok(()) } else { draft.set_task_state(task, next) }
 }
 

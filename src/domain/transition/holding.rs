@@ -8,12 +8,17 @@ use crate::domain::run::ActivityState;
 use crate::domain::task::TaskState;
 
 pub(super) fn open(draft: &mut Draft<'_>, new: &NewGate) -> Result<(), RefusedTransition> {
-    if draft.read_gate(&new.id).is_ok() {
-        return Err(draft.exists("gate", &new.id));
-    }
     if draft.run().status.is_terminal() {
         let run = draft.run();
         return Err(RefusedTransition::RunEnded { run: run.id.to_string(), status: run.status });
+    }
+    open_for_task(draft, new)
+}
+
+/// Opens a gate whatever the run's status was: a new task brings a run that had ended by itself back.
+pub(super) fn open_for_task(draft: &mut Draft<'_>, new: &NewGate) -> Result<(), RefusedTransition> {
+    if draft.read_gate(&new.id).is_ok() {
+        return Err(draft.exists("gate", &new.id));
     }
     let (at, run) = (draft.at, draft.run().id.clone());
     if let Some(task) = &new.task {

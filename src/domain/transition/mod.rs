@@ -14,7 +14,7 @@ mod run;
 mod task;
 
 pub use refused::RefusedTransition;
-pub use task::{RESUME_NOTE, startable};
+pub use task::startable;
 
 use self::draft::Draft;
 use super::event::RunEvent;

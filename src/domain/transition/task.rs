@@ -3,20 +3,15 @@
 use std::time::Duration;
 
 use super::draft::Draft;
-use super::holding::{expire_of_task, holding_gate, open};
+use super::holding::{expire_of_task, holding_gate, open_for_task};
 use super::refused::RefusedTransition;
-use crate::domain::checkpoint::{Checkpoint, NewCheckpoint, ResumeDisposition, Stage};
+use crate::domain::checkpoint::{Checkpoint, NewCheckpoint, RESUME_NOTE, ResumeDisposition, Stage};
 use crate::domain::environment::Lease;
 use crate::domain::event::WorkEnd;
 use crate::domain::gate::{Gate, GateKind, NewGate};
 use crate::domain::ids::{PoolName, SessionId, TaskId};
 use crate::domain::run::RunStatus;
 use crate::domain::task::{INTERRUPTED, NewTask, Requirement, Task, TaskOutcome, TaskResult, TaskState};
-
-/// What an interruption writes into a checkpoint that has no note.
-const INTERRUPTED_NOTE: &str = INTERRUPTED;
-/// What is noted in the checkpoint of a task that is to go on.
-pub const RESUME_NOTE: &str = "resume scheduled";
 
 pub(super) fn add(draft: &mut Draft<'_>, new: &NewTask) -> Result<(), RefusedTransition> {
     if draft.read_task(&new.id).is_ok() {
@@ -102,7 +97,7 @@ fn open_required(draft: &mut Draft<'_>, task: &TaskId, requirement: Requirement)
         context: None,
         question_type: None,
     };
-    open(draft, &new)
+    open_for_task(draft, &new)
 }
 
 /// Refuses to start or resume anything in a run that is paused or over.
@@ -208,8 +203,10 @@ pub(super) fn result_of(outcome: TaskOutcome, end: &WorkEnd) -> TaskResult {
 pub(super) fn finish_work(draft: &mut Draft<'_>, id: &TaskId, end: &WorkEnd) -> Result<(), RefusedTransition> {
     require(draft.read_task(id)?, &[TaskState::Running], TaskState::Completed)?;
     draft.task(id)?.result = Some(result_of(TaskOutcome::Completed, end));
+    // Nobody is asked any more about a run that has been ended by hand.
+    let asks = draft.run().fixed_by.is_none();
     for requirement in [Requirement::Review, Requirement::Test] {
-        if draft.read_task(id)?.requirements.contains(&requirement) {
+        if asks && draft.read_task(id)?.requirements.contains(&requirement) {
             open_required(draft, id, requirement)?;
         }
     }
@@ -232,7 +229,7 @@ pub(super) fn fail(draft: &mut Draft<'_>, id: &TaskId, end: &WorkEnd) -> Result<
     if task.state == TaskState::Running && task.retry.used < task.retry.max {
         task.retry.used += 1;
         task.retry.not_before = Some(at.plus(Duration::from_secs(task.retry.backoff_seconds)));
-        return draft.set_task_state(id, TaskState::Queued);
+        return leave_block(draft, id);
     }
     draft.set_task_state(id, TaskState::Failed)?;
     expire_of_task(draft, id)
@@ -270,10 +267,22 @@ pub(super) fn unblock(draft: &mut Draft<'_>, id: &TaskId, reason: Option<&str>) 
     if task.blocked_reasons.is_empty() { leave_block(draft, id) } else { Ok(()) }
 }
 
+/// Where a task waits that nothing blocks: at a gate, before or after its work, or for its turn. Work that is done is done.
+pub(super) fn waiting_state(draft: &Draft<'_>, id: &TaskId) -> Result<TaskState, RefusedTransition> {
+    let result = draft.read_task(id)?.result.as_ref();
+    let done = result.is_some_and(|result| result.outcome == TaskOutcome::Completed);
+    Ok(match holding_gate(draft, id)? {
+        Some(gate) if done => gate.holding_state(),
+        Some(_) => TaskState::PendingApproval,
+        None if done => TaskState::Completed,
+        None => TaskState::Queued,
+    })
+}
+
 /// Takes a task that nothing blocks any more to where it waits.
 pub(super) fn leave_block(draft: &mut Draft<'_>, id: &TaskId) -> Result<(), RefusedTransition> {
-    let held = holding_gate(draft, id)?.is_some();
-    draft.set_task_state(id, if held { TaskState::PendingApproval } else { TaskState::Queued })
+    let next = waiting_state(draft, id)?;
+    draft.set_task_state(id, next)
 }
 
 pub(super) fn interrupt(draft: &mut Draft<'_>, id: &TaskId) -> Result<(), RefusedTransition> {
@@ -285,9 +294,9 @@ pub(super) fn interrupt(draft: &mut Draft<'_>, id: &TaskId) -> Result<(), Refuse
     add_reason(draft.task(id)?, &reason);
     draft.set_task_state(id, TaskState::Blocked)?;
     if let Some(checkpoint) = draft.checkpoint(id) {
-        // That it was to go on is no word about this interruption.
+        // What we noted when it was to go on is no word of the executor's.
         if checkpoint.note.as_deref().is_none_or(|note| note == RESUME_NOTE) {
-            checkpoint.note = Some(INTERRUPTED_NOTE.to_owned());
+            checkpoint.note = Some(INTERRUPTED.to_owned());
         }
     }
     let at = draft.at;
