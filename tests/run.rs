@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "support/scene.rs"]
+mod scene;
 mod support;
 
 use std::io::Write as _;
 use std::process::Stdio;
 
 use rustix::process::Signal;
+use scene::{Scene, kill, pid_in, said, signal, until};
 use serde_json::json;
-use support::{Repository, kill, pid_in, said, signal, until};
 
 /// `run` in the main checkout, with a task of its own name.
 fn shared<'a>(task: &'a str, command: &[&'a str]) -> Vec<&'a str> {
@@ -18,7 +20,7 @@ fn shared<'a>(task: &'a str, command: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn exit_codes_are_those_of_sh_and_the_task_ends_as_its_command_did() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     for (task, command, code, state, result) in [
         ("ok", &["true"][..], 0, "completed", json!([0, null])),
         ("bad", &["sh", "-c", "exit 7"], 7, "failed", json!([7, null])),
@@ -46,7 +48,7 @@ fn exit_codes_are_those_of_sh_and_the_task_ends_as_its_command_did() {
 
 #[test]
 fn the_command_gets_its_names_and_the_streams_and_nothing_is_added() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     let script = "cat; echo \"$TETHER_RUN $TETHER_TASK\"; git tether fence \"$TETHER_TOKEN\" >/dev/null || exit 9
         test \"$TETHER_GIT_DIR\" = \"$(git rev-parse --absolute-git-dir)\" || exit 8
         test \"$TETHER_ENVIRONMENT\" && test \"$TETHER_SESSION\" || exit 6
@@ -71,7 +73,7 @@ fn the_command_gets_its_names_and_the_streams_and_nothing_is_added() {
 
 #[test]
 fn ids_are_made_up_and_tasks_added_where_they_are_missing() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     assert_eq!(repository.code(&["run", "--env", "shared", "--", "true"]), 0);
     let runs = repository.json(&["status"])["runs"].clone();
     let made_up = runs[0]["id"].as_str().or(runs[0]["run"]["id"].as_str()).unwrap().to_owned();
@@ -91,7 +93,7 @@ fn ids_are_made_up_and_tasks_added_where_they_are_missing() {
 
 #[test]
 fn what_is_refused_ends_with_125_and_changes_nothing() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     assert_eq!(repository.code(&shared("t", &["true"])), 0);
     repository.json(&["task", "add", "r/gated", "--require", "approval"]);
     repository.json(&["task", "add", "r/waits", "--depends-on", "gated"]);
@@ -119,7 +121,7 @@ fn what_is_refused_ends_with_125_and_changes_nothing() {
 
 #[test]
 fn a_full_pool_makes_it_busy_before_anything_is_made() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     repository.json(&["pool", "set", "codex", "--max", "1"]);
     let go = repository.outside().join("go");
     let script = format!("echo $$ > {0}.pid; while ! test -e {0}; do sleep 0.02; done", go.display());
@@ -141,7 +143,7 @@ fn a_full_pool_makes_it_busy_before_anything_is_made() {
 
 #[test]
 fn a_task_that_runs_is_not_run_twice() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     let pid = repository.outside().join("pid");
     let script = format!("echo $$ > {}; exec sleep 60", pid.display());
     let mut first = repository.start(&shared("t", &["sh", "-c", &script]));
@@ -164,10 +166,10 @@ fn a_signal_saves_the_work_and_leaves_the_task_blocked() {
         (Signal::HUP, "trap 'exit 3' HUP;", 3, "blocked"),
         (Signal::TERM, "trap 'exit 0' TERM;", 0, "completed"),
     ] {
-        let repository = Repository::new();
+        let repository = Scene::new();
         let pid = repository.outside().join("pid");
         let script = format!(
-            "{trap} echo new > new.txt; echo two >> file.txt; echo $$ > {}; while :; do sleep 0.02; done",
+            "{trap} echo new > new.txt; echo two >> README; echo $$ > {}; while :; do sleep 0.02; done",
             pid.display()
         );
         let arguments =
@@ -192,13 +194,13 @@ fn a_signal_saves_the_work_and_leaves_the_task_blocked() {
         // What was saved is what stood there, and nothing of the user's was touched.
         let commit = checkpoint["work"]["commit"].as_str().unwrap();
         assert_eq!(repository.git(&["show", &format!("{commit}:new.txt")]), "new");
-        assert_eq!(repository.git(&["status", "--porcelain"]), " M file.txt\n?? new.txt");
+        assert_eq!(repository.git(&["status", "--porcelain"]), " M README\n?? new.txt");
     }
 }
 
 #[test]
 fn no_snapshot_saves_nothing() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     let pid = repository.outside().join("pid");
     let script = format!("echo new > new.txt; echo $$ > {}; exec sleep 60", pid.display());
     let child = repository.start(&[&["run", "--no-snapshot"], &shared("t", &["sh", "-c", &script])[1..]].concat());
@@ -212,7 +214,7 @@ fn no_snapshot_saves_nothing() {
 
 #[test]
 fn work_is_saved_now_and_then_and_only_when_it_changed() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     let go = repository.outside().join("go");
     let script = format!("echo new > new.txt; while ! test -e {}; do sleep 0.02; done", go.display());
     let arguments = ["run", "--checkpoint-every", "0.2s"];
@@ -231,7 +233,7 @@ fn work_is_saved_now_and_then_and_only_when_it_changed() {
 
 #[test]
 fn a_supervisor_that_is_killed_leaves_its_command_alive_and_the_task_running() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     let pid = repository.outside().join("pid");
     let script = format!("echo $$ > {}; exec sleep 60", pid.display());
     let arguments = [&["run", "--replay-safety", "idempotent_write"], &shared("t", &["sh", "-c", &script])[1..]];
@@ -259,7 +261,7 @@ fn a_supervisor_that_is_killed_leaves_its_command_alive_and_the_task_running() {
 
 #[test]
 fn what_outlives_the_command_is_named() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     let pid = repository.outside().join("pid");
     let script = format!("sleep 60 >/dev/null 2>&1 & echo $! > {}", pid.display());
     let output = repository.tether(&shared("t", &["sh", "-c", &script]));
@@ -272,7 +274,7 @@ fn what_outlives_the_command_is_named() {
 
 #[test]
 fn a_command_may_end_its_own_task() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     let script = "git tether task block $TETHER_RUN/$TETHER_TASK --reason 'needs a key' >/dev/null";
     assert_eq!(repository.code(&shared("t", &["sh", "-c", script])), 0);
     let task = repository.task("r/t");
@@ -285,7 +287,7 @@ fn a_command_may_end_its_own_task() {
 
 #[test]
 fn a_failed_task_with_retries_is_queued_again_and_review_holds_a_done_one() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     repository.json(&["start", "r"]);
     repository.json(&["task", "add", "r/t", "--retries", "1"]);
     assert_eq!(repository.code(&shared("t", &["false"])), 1);
@@ -299,7 +301,7 @@ fn a_failed_task_with_retries_is_queued_again_and_review_holds_a_done_one() {
 
 #[test]
 fn of_racing_runs_of_one_task_one_runs_it() {
-    let repository = Repository::new();
+    let repository = Scene::new();
     repository.json(&["start", "r"]);
     repository.json(&["task", "add", "r/t"]);
     let log = repository.outside().join("log");

@@ -9,3 +9,6 @@ pub mod recover;
 pub mod resume;
 pub mod step;
 pub mod verify;
+
+#[cfg(test)]
+mod tests;

@@ -1,154 +1,88 @@
-//! A temporary repository and the real program, in surroundings that hold nothing of the machine's user.
+//! A repository of its own for each test, and the real program in it, without anything of the machine's or the caller's settings.
 
-#![allow(dead_code, unreachable_pub, reason = "each test target uses a part of it")]
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests start programs, and may panic")]
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "shared by tests, each of which uses a part of it"
+)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// How long a test waits for what has to come.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A repository with one commit, in a directory of its own that also is the home.
-pub struct Repository {
-    directory: TempDir,
-    /// The main checkout.
-    pub path: PathBuf,
+/// A repository below a temporary directory, with one commit on `main`.
+pub(crate) struct Repository {
+    /// The temporary directory around it, for worktrees and other things beside it.
+    pub(crate) root: tempfile::TempDir,
+    /// The repository's main checkout.
+    pub(crate) path: PathBuf,
 }
 
 impl Repository {
-    pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("tether-").tempdir().unwrap();
-        let path = directory.path().canonicalize().unwrap().join("repo");
+    /// A repository with the file `README` in its first commit.
+    pub(crate) fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().canonicalize().unwrap().join("repository");
         std::fs::create_dir(&path).unwrap();
-        let repository = Self { directory, path };
+        let repository = Self { root, path };
         repository.git(&["init", "-q", "-b", "main"]);
-        repository.git(&["config", "user.name", "Tester"]);
-        repository.git(&["config", "user.email", "tester@example.org"]);
-        repository.write("file.txt", "one\n");
-        repository.git(&["add", "."]);
-        repository.git(&["commit", "-q", "-m", "one"]);
+        std::fs::write(repository.path.join("README"), "read me\n").unwrap();
+        repository.git(&["add", "README"]);
+        repository.git(&["commit", "-q", "-m", "First"]);
         repository
     }
 
-    /// The directory around the repository: the home of its programs.
-    pub fn outside(&self) -> PathBuf {
-        self.directory.path().canonicalize().unwrap()
-    }
-
-    /// The git directory.
-    pub fn git_dir(&self) -> PathBuf {
-        self.path.join(".git")
-    }
-
-    pub fn write(&self, name: &str, content: &str) {
-        std::fs::write(self.path.join(name), content).unwrap();
-    }
-
-    /// A program with hermetic surroundings, in the main checkout.
-    pub fn program(&self, program: &str) -> Command {
+    /// `program` in the repository, with a clean environment in which `git tether` is the program under test.
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        let own = Path::new(env!("CARGO_BIN_EXE_git-tether")).parent().unwrap();
-        let path = std::env::var_os("PATH").unwrap();
-        let path = std::env::join_paths(std::iter::once(own.to_owned()).chain(std::env::split_paths(&path))).unwrap();
-        command.env_clear().env("PATH", path).env("HOME", self.outside()).env("GIT_CONFIG_NOSYSTEM", "1");
-        command.env("GIT_TETHER_HOST_ID", "here").current_dir(&self.path).stdin(Stdio::null());
-        command
-    }
-
-    /// git, which has to do what it is asked; what it printed.
-    pub fn git(&self, arguments: &[&str]) -> String {
-        let output = self.program("git").args(arguments).output().unwrap();
-        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
-    }
-
-    /// git-tether, ready to start.
-    pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.program(env!("CARGO_BIN_EXE_git-tether"));
-        command.args(arguments);
-        command
-    }
-
-    pub fn tether(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// The exit code of git-tether.
-    pub fn code(&self, arguments: &[&str]) -> i32 {
-        self.tether(arguments).status.code().unwrap()
-    }
-
-    /// What git-tether answers to a call that has to succeed.
-    pub fn json(&self, arguments: &[&str]) -> Value {
-        let (answer, output) = self.answer(arguments);
-        assert!(output.status.success(), "git tether {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        answer
-    }
-
-    /// What git-tether answers, and how it ended.
-    pub fn answer(&self, arguments: &[&str]) -> (Value, Output) {
-        let output = self.command(&["--json"]).args(arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let answer = serde_json::from_slice(&output.stdout);
-        (answer.unwrap_or_else(|error| panic!("git tether {arguments:?}: {error}: {said}")), output)
-    }
-
-    /// A task as it is recorded now.
-    pub fn task(&self, address: &str) -> Value {
-        self.json(&["task", "show", address])["task"].clone()
-    }
-
-    /// The newest checkpoint of a task; null if there is none.
-    pub fn checkpoint(&self, run: &str, task: &str) -> Value {
-        let shown = self.json(&["show", run]);
-        let all = shown["checkpoints"].as_array().unwrap();
-        all.iter().find(|one| one["task"] == task).cloned().unwrap_or_default()
-    }
-
-    /// Every ref below `refs/tether` with what it names.
-    pub fn refs(&self) -> String {
-        self.git(&["for-each-ref", "refs/tether", "refs/tether-local"])
-    }
-
-    /// git-tether, started and not waited for.
-    pub fn start(&self, arguments: &[&str]) -> Child {
-        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    }
-}
-
-/// Waits until `look` finds something.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
+        command.env_clear().current_dir(&self.path).env("PATH", path_with_tether());
+        command.env("HOME", self.root.path()).env("GIT_CONFIG_NOSYSTEM", "1").env("LC_ALL", "C").env("TZ", "UTC");
+        for role in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{role}_NAME"), "Ada").env(format!("GIT_{role}_EMAIL"), "ada@example.com");
         }
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        command
+    }
+
+    /// Runs git, which has to succeed, and answers with what it printed.
+    #[track_caller]
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
+        let output = self.command("git").args(arguments).output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Runs git-tether.
+    pub(crate) fn tether(&self, arguments: &[&str]) -> Output {
+        self.command(env!("CARGO_BIN_EXE_git-tether")).args(arguments).output().unwrap()
+    }
+
+    /// Runs git-tether, which has to end with 0, and answers with what it printed.
+    #[track_caller]
+    pub(crate) fn answer(&self, arguments: &[&str]) -> String {
+        let output = self.tether(arguments);
+        assert!(output.status.success(), "git tether {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs git-tether with `--json` and answers with its object, whatever it ended with.
+    #[track_caller]
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let at = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
+        let words: Vec<&str> = [&arguments[..at], &["--json"], &arguments[at..]].concat();
+        let output = self.tether(&words);
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            let beside = String::from_utf8_lossy(&output.stderr);
+            panic!("git tether {arguments:?}: {error}: {text}{beside}")
+        })
     }
 }
 
-/// Waits for a file with a number in it, as `echo $$ > file` writes one.
-pub fn pid_in(file: &Path) -> i32 {
-    until(&file.display().to_string(), || std::fs::read_to_string(file).ok()?.trim().parse().ok())
-}
-
-/// Sends a signal to one process.
-pub fn kill(pid: i32, signal: rustix::process::Signal) {
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
-}
-
-/// Sends a signal to a started program.
-pub fn signal(child: &Child, signal: rustix::process::Signal) {
-    kill(i32::try_from(child.id()).unwrap(), signal);
-}
-
-/// What a program said on its standard error.
-pub fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+/// A `PATH` on which `git tether` is the program under test.
+pub(crate) fn path_with_tether() -> std::ffi::OsString {
+    let ours = Path::new(env!("CARGO_BIN_EXE_git-tether")).parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(ours).chain(std::env::split_paths(&path))).unwrap()
 }

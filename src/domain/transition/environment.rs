@@ -23,9 +23,11 @@ pub(super) fn request(
     task: Option<&TaskId>,
     new: &NewEnvironment,
 ) -> Result<(), RefusedTransition> {
-    if draft.read_environment(&new.id).is_ok_and(|known| {
-        !known.state.is_gone() && !known.state.is_half_made() && known.state != EnvironmentState::Failed
-    }) {
+    use EnvironmentState as State;
+    // One that is being put back has work to come: it is finished, not asked for anew.
+    let makes_room =
+        |state: State| state.is_gone() || matches!(state, State::Requested | State::Provisioning | State::Failed);
+    if draft.read_environment(&new.id).is_ok_and(|known| !makes_room(known.state)) {
         return Err(draft.exists("environment", &new.id));
     }
     if let Some(task) = task {
@@ -59,7 +61,9 @@ pub(super) fn move_to(draft: &mut Draft<'_>, id: &EnvironmentId, moved: &Moved<'
     if moved.state.is_gone() {
         let environment = draft.environment(id)?;
         environment.recovery_action = None;
+        let prefix = environment.blocking_prefix();
         draft.release_lease(id, "the environment is gone")?;
+        lift_reasons(draft, id, &prefix)?;
     }
     Ok(())
 }
@@ -99,6 +103,10 @@ fn is_reason_of(prefix: &str, reason: &str) -> bool {
 }
 
 fn lift_reasons(draft: &mut Draft<'_>, id: &EnvironmentId, prefix: &str) -> Result<(), RefusedTransition> {
+    // The tasks of a run that was ended by hand stay as they were then.
+    if draft.run().fixed_by.is_some() {
+        return Ok(());
+    }
     let own_reason = |reason: &String| is_reason_of(prefix, reason);
     for task in draft.task_ids() {
         let known = draft.read_task(&task)?;
@@ -138,7 +146,8 @@ pub(super) fn verified(
     for task in draft.task_ids() {
         let known = draft.read_task(&task)?;
         let named = known.environment.as_ref() == Some(id);
-        if named && !known.state.is_terminal() && known.state != TaskState::Running {
+        let over = draft.changes.run.fixed_by.is_some();
+        if named && !over && !known.state.is_terminal() && known.state != TaskState::Running {
             let told = known.blocked_reasons.iter().filter(|known| is_reason_of(&prefix, known));
             if told.collect::<Vec<_>>() != [reason] {
                 // What was found of it before is not true any more.
