@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 /// Run again, the command goes on with `again`.
 fn interrupted(checkpoint: &str, again: &str) -> Scene {
     let scene = Scene::new();
-    scene.write(".gitignore", "*.mine\n");
     let (pid, first) = (scene.outside().join("pid"), scene.outside().join("first"));
     let script = format!(
         "if test -e {first}; then {again}; exit; fi; echo > {first}; {checkpoint}; echo $$ > {pid}; exec sleep 60",
