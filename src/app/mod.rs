@@ -13,6 +13,7 @@ mod environment_spec;
 pub mod evidence;
 pub mod execution;
 pub mod failure;
+mod held_work;
 mod holds;
 mod landed;
 mod lease;
