@@ -12,6 +12,7 @@ use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
 use super::objects::Batch;
 use super::release::{ReleaseError, Released};
+pub use super::turns::Turn;
 pub use super::values::{
     BoxedError, ClearedLock, Expected, New, Object, ObjectHeader, ReadObjectError, ReadRefError, RefValue, SwapError,
     WriteError,
@@ -33,6 +34,9 @@ pub trait Backend: Send {
 
     /// An object of at most `limit` bytes; a larger one is an error before it is loaded.
     fn read(&self, id: &gix::oid, limit: u64) -> Result<Object, ReadObjectError>;
+
+    /// Waits for a turn among our own writers of a ref; without one, more races are lost.
+    fn turn(&self, name: &RefName) -> Option<Turn>;
 
     /// An empty batch, for objects of this repository.
     fn batch(&self) -> Batch;

@@ -20,6 +20,7 @@ use super::names::{RefName, RefPrefix};
 use super::objects::{Batch, ObjectStore};
 use super::pack::sync_directory;
 use super::release::{ReleaseError, Released, release};
+use super::turns::{self, Turn};
 use crate::git::{Git, GitError};
 
 /// How long a lock that somebody holds is waited for.
@@ -279,6 +280,10 @@ impl Backend for GitBackend {
 
     fn read(&self, id: &gix::oid, limit: u64) -> Result<Object, ReadObjectError> {
         self.objects.read(id, limit)
+    }
+
+    fn turn(&self, name: &RefName) -> Option<Turn> {
+        turns::wait(&self.common, name)
     }
 
     fn batch(&self) -> Batch {
