@@ -8,6 +8,7 @@ mod field;
 pub mod journal;
 mod json;
 pub mod layout;
+mod merge;
 pub mod message;
 mod run;
 pub mod saved;
@@ -15,6 +16,7 @@ mod session;
 mod task;
 
 pub use field::InvalidField;
+pub use merge::merge_written;
 pub use json::{
     InvalidRecord, LARGEST_RECORD, Record, Stored, Written, attach, decode, document, encode, fields, to_json, usage,
 };

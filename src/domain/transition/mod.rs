@@ -6,9 +6,11 @@
 
 mod environment;
 mod gate;
+mod merged;
 mod run;
 mod task;
 
+pub use merged::settle_merged;
 pub use task::startable;
 
 use std::collections::BTreeSet;
@@ -339,9 +341,7 @@ impl<'a> Draft<'a> {
             (true, ended) => ended.or(Some(at)),
             (false, _) => None,
         };
-        run.requires_attention = !run.status.is_terminal()
-            && (run.task_summary.count(TaskState::Blocked) > 0 || !run.pending_gates.is_empty())
-            || run.attention_reason.is_some();
+        run.requires_attention = run.needs_attention();
         run.updated_at = at;
         self.changes
     }
