@@ -20,6 +20,7 @@ pub mod run;
 pub mod saving;
 pub mod session;
 pub mod status;
+pub mod sync;
 pub mod task;
 pub mod tether;
 

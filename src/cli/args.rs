@@ -84,6 +84,12 @@ commands! {
     Pool = pool,
     /// Show the report of a run.
     Report = report,
+    /// Exchange runs, sessions and remote leases with a remote.
+    Sync = sync,
+    /// Send what was done here to a remote.
+    Push = push,
+    /// Take what others did from a remote.
+    Pull = pull,
 }
 
 /// A command that takes nothing but a run.

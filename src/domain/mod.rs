@@ -14,6 +14,7 @@ pub mod names;
 pub mod pool;
 pub mod run;
 pub mod saved;
+pub mod secrets;
 pub mod session;
 pub mod task;
 pub mod time;

@@ -42,19 +42,19 @@ pub fn merge_runs(base: Option<&RunView>, ours: &RunView, theirs: &RunView) -> R
         return theirs.clone();
     }
     let mut conflicts = Vec::new();
-    let run = merge_run(&Sides { base: base.map(|view| &view.run), ours: &ours.run, theirs: &theirs.run }, &mut conflicts);
+    let run =
+        merge_run(&Sides { base: base.map(|view| &view.run), ours: &ours.run, theirs: &theirs.run }, &mut conflicts);
     let mut view = RunView::of_run(run);
-    view.tasks = merge_map(base.map(|view| &view.tasks), &ours.tasks, &theirs.tasks, |sides| {
-        merge_task(sides, &mut conflicts)
-    });
+    view.tasks =
+        merge_map(base.map(|view| &view.tasks), &ours.tasks, &theirs.tasks, |sides| merge_task(sides, &mut conflicts));
     view.environments =
         merge_map(base.map(|view| &view.environments), &ours.environments, &theirs.environments, |sides| {
             merge_environment(sides, &mut conflicts)
         });
-    view.checkpoints = merge_map(base.map(|view| &view.checkpoints), &ours.checkpoints, &theirs.checkpoints, merge_checkpoint);
-    view.gates = merge_map(base.map(|view| &view.gates), &ours.gates, &theirs.gates, |sides| {
-        merge_gate(sides, &mut conflicts)
-    });
+    view.checkpoints =
+        merge_map(base.map(|view| &view.checkpoints), &ours.checkpoints, &theirs.checkpoints, merge_checkpoint);
+    view.gates =
+        merge_map(base.map(|view| &view.gates), &ours.gates, &theirs.gates, |sides| merge_gate(sides, &mut conflicts));
     for conflict in &conflicts {
         open_gate(&mut view, conflict);
     }
@@ -117,8 +117,7 @@ fn merge_run(sides: &Sides<'_, Run>, conflicts: &mut Vec<Conflict>) -> Run {
     three_way!(run, base, winner, loser; name, parent, depth, lead_agent, metadata, host, attention_reason, paused_from);
     run.created_at = winner.created_at.min(loser.created_at);
     run.updated_at = winner.updated_at.max(loser.updated_at);
-    run.policy.execution_mode =
-        sides.part(|run| run.policy.execution_mode).clash(|_| run.updated_at).chosen();
+    run.policy.execution_mode = sides.part(|run| run.policy.execution_mode).clash(|_| run.updated_at).chosen();
     run.policy.requirements = sides.list(|run| &run.policy.requirements, |requirement| *requirement);
     run.policy.tags = sides.list(|run| &run.policy.tags, Clone::clone);
     run.messages = sides.list(|run| &run.messages, |message| (message.at, message.role.clone(), message.text.clone()));
@@ -153,7 +152,13 @@ fn merge_ending(run: &mut Run, sides: &Sides<'_, Run>, conflicts: &mut Vec<Confl
         if let Clash::Contested { winner, loser, .. } = &clash {
             if loser.fixed_by.is_some() && ending(winner) != ending(loser) && winner.status != loser.status {
                 let what = format!("the run was ended differently; {} is kept", winner.status);
-                conflicts.push(conflict(None, what, winner.status.to_string(), loser.status.to_string(), run.updated_at));
+                conflicts.push(conflict(
+                    None,
+                    what,
+                    winner.status.to_string(),
+                    loser.status.to_string(),
+                    run.updated_at,
+                ));
             }
         }
         clash.winner()
@@ -285,7 +290,8 @@ fn merge_environment(sides: &Sides<'_, Environment>, conflicts: &mut Vec<Conflic
 
 fn merge_checkpoint(sides: &Sides<'_, Checkpoint>) -> Checkpoint {
     let mut checkpoint = sides.clash(|checkpoint| (checkpoint.seq, checkpoint.updated_at)).chosen();
-    checkpoint.completed_steps = sides.list(|checkpoint| &checkpoint.completed_steps, |step| (step.at, step.id.clone()));
+    checkpoint.completed_steps =
+        sides.list(|checkpoint| &checkpoint.completed_steps, |step| (step.at, step.id.clone()));
     let mut known = std::collections::BTreeSet::new();
     checkpoint.completed_steps.retain(|step| known.insert(step.id.clone()));
     checkpoint.updated_at = sides.ours.updated_at.max(sides.theirs.updated_at);
@@ -293,7 +299,8 @@ fn merge_checkpoint(sides: &Sides<'_, Checkpoint>) -> Checkpoint {
 }
 
 fn merge_gate(sides: &Sides<'_, Gate>, conflicts: &mut Vec<Conflict>) -> Gate {
-    let rank = |gate: &Gate| (gate.decision.is_some(), !gate.is_pending(), gate.decision.as_ref().map(|known| known.at));
+    let rank =
+        |gate: &Gate| (gate.decision.is_some(), !gate.is_pending(), gate.decision.as_ref().map(|known| known.at));
     let clash = sides.clash(rank);
     if let Clash::Contested { winner, loser, .. } = &clash {
         if let (Some(kept), Some(lost)) = (&winner.decision, &loser.decision) {

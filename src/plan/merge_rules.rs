@@ -91,7 +91,12 @@ impl<P: PartialEq + Debug> Parts<P> {
 
 /// Two lists that grew from one: what either added is there, what either took away is not. What was there before keeps its order,
 /// what was added on two sides is ordered by `key`.
-pub(super) fn joined<I: Clone + PartialEq, K: Ord>(base: &[I], ours: &[I], theirs: &[I], key: impl Fn(&I) -> K) -> Vec<I> {
+pub(super) fn joined<I: Clone + PartialEq, K: Ord>(
+    base: &[I],
+    ours: &[I],
+    theirs: &[I],
+    key: impl Fn(&I) -> K,
+) -> Vec<I> {
     if ours == theirs || theirs == base {
         return ours.to_vec();
     }

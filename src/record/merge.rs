@@ -5,8 +5,14 @@
 
 use serde_json::{Map, Value};
 
-/// One JSON that holds what either form holds, as the source of unknown fields for [`encode`](super::encode).
-pub fn merge_written(base: Option<&Value>, ours: &Value, theirs: &Value) -> Value {
+use super::json::Written;
+
+/// What either form holds, as the source of unknown fields for [`encode`](super::encode).
+pub fn merge_written(base: Option<&Written>, ours: &Written, theirs: &Written) -> Written {
+    Written(merge_forms(base.map(|base| &base.0), &ours.0, &theirs.0))
+}
+
+fn merge_forms(base: Option<&Value>, ours: &Value, theirs: &Value) -> Value {
     if ours == theirs || base == Some(theirs) {
         return ours.clone();
     }
@@ -66,9 +72,9 @@ mod tests {
         let base = value(r#"{"updated_at":"1","x":1,"gone":1,"list":[1,2]}"#);
         let ours = value(r#"{"updated_at":"2","x":1,"ours":{"a":1},"list":[1,2,3]}"#);
         let theirs = value(r#"{"updated_at":"3","x":2,"gone":1,"theirs":true,"list":[2,4]}"#);
-        let merged = merge_written(Some(&base), &ours, &theirs);
-        assert_eq!(merged, merge_written(Some(&base), &theirs, &ours));
+        let merged = merge_forms(Some(&base), &ours, &theirs);
+        assert_eq!(merged, merge_forms(Some(&base), &theirs, &ours));
         assert_eq!(merged, value(r#"{"updated_at":"3","x":2,"theirs":true,"list":[2,4,3],"ours":{"a":1}}"#));
-        assert_eq!(merge_written(Some(&base), &base, &ours), ours);
+        assert_eq!(merge_forms(Some(&base), &base, &ours), ours);
     }
 }

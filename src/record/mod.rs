@@ -16,7 +16,7 @@ mod session;
 mod task;
 
 pub use field::InvalidField;
-pub use merge::merge_written;
 pub use json::{
     InvalidRecord, LARGEST_RECORD, Record, Stored, Written, attach, decode, document, encode, fields, to_json, usage,
 };
+pub use merge::merge_written;

@@ -6,9 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gix::ObjectId;
-use serde_json::Value;
-
 use super::backend::{Expected, New, RefValue, SwapError};
 use super::chain::{self, AppendError, Content};
 use super::ledger::{Ledger, ReadError, WriteRecordError};
@@ -18,7 +15,8 @@ use super::singles::Single;
 use super::tree;
 use crate::domain::time::Timestamp;
 use crate::domain::view::RunView;
-use crate::record::{InvalidRecord, Record, encode, layout, merge_written, message};
+use crate::record::{InvalidRecord, Record, Written, encode, layout, merge_written, message};
+use gix::ObjectId;
 
 /// A run as one side has it.
 #[derive(Debug, Clone)]
@@ -27,7 +25,7 @@ pub struct Side {
     pub tip: ObjectId,
     /// All of its records.
     pub view: RunView,
-    written: BTreeMap<String, Value>,
+    written: BTreeMap<String, Written>,
     files: BTreeMap<String, ObjectId>,
 }
 
@@ -36,7 +34,7 @@ pub struct Side {
 pub struct Common {
     /// The records; `None`: there is nothing in common.
     pub view: Option<RunView>,
-    written: BTreeMap<String, Value>,
+    written: BTreeMap<String, Written>,
     files: BTreeMap<String, ObjectId>,
 }
 
@@ -152,11 +150,12 @@ impl Ledger {
         record: &T,
         joining: &Joining<'_>,
     ) -> Result<ObjectId, WriteRecordError<std::convert::Infallible>> {
-        let mut written: Option<Value> = None;
+        let mut written: Option<Written> = None;
         for tip in std::iter::once(&first).chain(joining.parents) {
             let root = self.root(name, *tip)?;
             if let Some(stored) = self.find_record::<T>(name, root, T::FILE)? {
-                written = Some(written.map_or(stored.written.clone(), |known| merge_written(None, &known, &stored.written)));
+                written =
+                    Some(written.map_or(stored.written.clone(), |known| merge_written(None, &known, &stored.written)));
             }
         }
         let bytes = encode(record, written.as_ref()).map_err(WriteRecordError::Encode)?;
@@ -220,9 +219,9 @@ fn file_of(common: &Common, first: &Side, other: &Side, merged: &RunView, path: 
     let (one, two) = (first.files.get(path), other.files.get(path));
     settled(common.files.get(path), one, two).unwrap_or_else(|()| {
         let named = merged.checkpoints.values().filter_map(|checkpoint| checkpoint.resume_state.as_ref());
-        let named = named.filter(|state| state.path == path).find_map(|state| {
-            [one, two].into_iter().flatten().find(|id| id.to_string() == state.oid.0)
-        });
+        let named = named
+            .filter(|state| state.path == path)
+            .find_map(|state| [one, two].into_iter().flatten().find(|id| id.to_string() == state.oid.0));
         let by_time = |side: &Side, id: Option<&ObjectId>| id.map(|id| (side.view.run.updated_at, *id));
         named.copied().or_else(|| by_time(first, one).max(by_time(other, two)).map(|(_, id)| id))
     })
