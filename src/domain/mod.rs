@@ -2,6 +2,8 @@
 //!
 //! No I/O, no clock, no git. Everything here can be tested without a file system, and is.
 
+#[cfg(test)]
+pub(crate) mod any_event;
 pub mod checkpoint;
 pub mod claim;
 pub mod document;
@@ -13,6 +15,8 @@ pub mod liveness;
 pub mod names;
 pub mod pool;
 pub mod run;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod saved;
 pub mod secrets;
 pub mod session;

@@ -114,9 +114,11 @@ fn merge_run(sides: &Sides<'_, Run>, conflicts: &mut Vec<Conflict>) -> Run {
         Clash::Contested { winner, loser, .. } => (winner, loser, sides.base),
     };
     let mut run = winner.clone();
-    three_way!(run, base, winner, loser; name, parent, depth, lead_agent, metadata, host, attention_reason, paused_from);
+    three_way!(run, base, winner, loser; name, parent, depth, lead_agent, metadata, host, attention_reason);
     run.created_at = winner.created_at.min(loser.created_at);
     run.updated_at = winner.updated_at.max(loser.updated_at);
+    // History without a time of its own: which of two it is matters less than that every host says the same.
+    run.paused_from = sides.part(|run| run.paused_from).clash(|_| ()).chosen();
     run.policy.execution_mode = sides.part(|run| run.policy.execution_mode).clash(|_| run.updated_at).chosen();
     run.policy.requirements = sides.list(|run| &run.policy.requirements, |requirement| *requirement);
     run.policy.tags = sides.list(|run| &run.policy.tags, Clone::clone);
@@ -195,7 +197,8 @@ impl Work {
         (work.command, work.depends_on, work.gates, work.tags) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         work.requirements = Vec::new();
         work.priority = 0;
-        let at = work.updated_at;
+        // An end has a time of its own; a merged record's last touch may be the other side's.
+        let at = work.completed_at.unwrap_or(work.updated_at);
         work.updated_at = Timestamp::from_seconds(0).unwrap_or(at);
         work.created_at = work.updated_at;
         Self { task: Box::new(work), at }

@@ -8,5 +8,9 @@ pub mod merge;
 mod merge_rules;
 pub mod observation;
 pub mod recover;
+pub mod resume;
 pub mod step;
 pub mod verify;
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use super::finding::{Finding, FindingCode};
 use super::observation::{Leftover, Observation, PlaceSeen, Records};
 use super::step::Step;
 use super::verify;
-use crate::domain::checkpoint::{Checkpoint, ResumeDisposition};
+use crate::domain::checkpoint::{Checkpoint, RESUME_NOTE, ResumeDisposition};
 use crate::domain::environment::{
     CleanupPolicy, Environment, EnvironmentSpec, EnvironmentState, ExecutionMode, NewEnvironment, RecoveryAction,
 };
@@ -159,16 +159,16 @@ impl Planner<'_> {
             return;
         }
         let judged = verify::judge(view, environment, self.records, self.seen);
-        if let Some(lease) = environment.held_lease() {
-            if let Some(why) = verify::is_dead(&lease.session, view, self.records, self.seen) {
-                let step = Step::ReleaseLease {
-                    run: run.clone(),
-                    environment: environment.id.clone(),
-                    session: lease.session.clone(),
-                    reason: format!("its session is dead: {why}"),
-                };
-                self.take(run, step);
-            }
+        if let Some(lease) = environment.held_lease()
+            && let Some(why) = verify::is_dead(&lease.session, view, self.records, self.seen)
+        {
+            let step = Step::ReleaseLease {
+                run: run.clone(),
+                environment: environment.id.clone(),
+                session: lease.session.clone(),
+                reason: format!("its session is dead: {why}"),
+            };
+            self.take(run, step);
         }
         if let Some((finding, _, _)) = judged {
             self.take(run, Step::NoteEnvironment { run: run.clone(), environment: environment.id.clone(), finding });
@@ -197,24 +197,12 @@ impl Planner<'_> {
         for pool in &self.records.pools {
             for slot in &pool.running {
                 let task = TaskAddress { run: slot.run.clone(), task: slot.task.clone() };
-                if self.is_slot_stale(slot, &dead) {
+                let stale = |view| verify::is_slot_stale(slot, view, self.records, self.seen);
+                if self.view(&slot.run).is_some_and(stale) {
                     self.steps.push(Step::FreeSlot { pool: pool.id.clone(), task });
                 }
             }
         }
-    }
-
-    fn is_slot_stale(&self, slot: &crate::domain::pool::Slot, dead: &[&crate::domain::ids::SessionId]) -> bool {
-        let Some(view) = self.view(&slot.run) else { return false };
-        if view.tasks.get(&slot.task).is_some_and(|task| task.state == TaskState::Running) {
-            return false;
-        }
-        // A starter that lives may be between its two swaps: it has the place and not yet the task.
-        slot.session.as_ref().is_none_or(|session| {
-            dead.contains(&session)
-                || self.records.sessions.get(session).is_none_or(|known| known.status.is_terminal())
-                || self.seen.liveness.get(session).is_some_and(|known| known.verdict == Verdict::Dead)
-        })
     }
 
     fn plan_leftovers(&mut self) {
@@ -247,10 +235,15 @@ impl Planner<'_> {
                 continue;
             }
             let environment_id = environment.id.clone();
+            // A place that cannot be looked at may hold anything.
+            if matches!(place, Some(PlaceSeen::Unknown(_))) {
+                continue;
+            }
+            let half_made = environment.state.is_half_made();
             let open = needed_by_open_task(view, environment);
             if self.may(Permission::Recreate) && open && may_be_recreated(environment) {
                 steps.push(Step::RecreateEnvironment { run: run.clone(), environment: environment_id });
-            } else if self.may(Permission::Clean) && !open && may_be_cleaned(view, environment, place) {
+            } else if self.may(Permission::Clean) && (!open || half_made) && may_be_cleaned(view, environment, place) {
                 steps.push(Step::CleanEnvironment { run: run.clone(), environment: environment_id });
             }
         }
@@ -263,10 +256,10 @@ impl Planner<'_> {
                     failure: None,
                     cleanup: None,
                 };
-                if let Some(view) = self.views.get_mut(run) {
-                    if let Ok(changes) = apply(view, &ready, view.run.updated_at) {
-                        view.absorb(changes);
-                    }
+                if let Some(view) = self.views.get_mut(run)
+                    && let Ok(changes) = apply(view, &ready, view.run.updated_at)
+                {
+                    view.absorb(changes);
                 }
             }
             self.steps.push(step);
@@ -311,7 +304,7 @@ impl Planner<'_> {
                 && view
                     .checkpoints
                     .get(&task.id)
-                    .is_some_and(|checkpoint| checkpoint.note.as_deref() == Some("resume scheduled"))
+                    .is_some_and(|checkpoint| checkpoint.note.as_deref() == Some(RESUME_NOTE))
         };
         view.tasks.values().filter(scheduled).map(Task::address).collect()
     }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::field::{Field, InvalidField, Place, kind_of};
+use super::strict;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::claim::Claim;
 use crate::domain::document::Document;
@@ -147,9 +148,15 @@ pub fn decode<T: Record>(bytes: &[u8]) -> Result<Stored<T>, InvalidRecord> {
     if bytes.len() as u64 > LARGEST_RECORD {
         return Err(InvalidRecord::TooLarge { name, bytes: bytes.len() as u64 });
     }
-    let written: Value = serde_json::from_slice(bytes).map_err(|source| InvalidRecord::NotJson { name, source })?;
+    let written = strict::read(bytes).map_err(|source| InvalidRecord::NotJson { name, source })?;
     check_schema(&written, name)?;
     Ok(Stored { value: T::read_fields(&written)?, written: Written(written) })
+}
+
+/// Checks that bytes are JSON as records may hold it, with the schema of `name` in front; for what has no type of its own.
+pub fn check_json(bytes: &[u8], name: &'static str) -> Result<(), InvalidRecord> {
+    let written = strict::read(bytes).map_err(|source| InvalidRecord::NotJson { name, source })?;
+    check_schema(&written, name)
 }
 
 fn check_schema(written: &Value, name: &'static str) -> Result<(), InvalidRecord> {
@@ -203,7 +210,7 @@ fn is_same_item(old: &Value, new: &Value) -> bool {
 
 /// Checks a text that a caller hands in as JSON of its own; `what` names it in errors.
 pub fn document(text: &str, what: &'static str) -> Result<Document, InvalidRecord> {
-    let value: Value = serde_json::from_str(text).map_err(|source| InvalidRecord::NotJson { name: what, source })?;
+    let value = strict::read(text.as_bytes()).map_err(|source| InvalidRecord::NotJson { name: what, source })?;
     Ok(Document::from_checked_json(value.to_string()))
 }
 

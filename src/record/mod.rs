@@ -13,10 +13,12 @@ pub mod message;
 mod run;
 pub mod saved;
 mod session;
+mod strict;
 mod task;
 
 pub use field::InvalidField;
 pub use json::{
-    InvalidRecord, LARGEST_RECORD, Record, Stored, Written, attach, decode, document, encode, fields, to_json, usage,
+    InvalidRecord, LARGEST_RECORD, Record, Stored, Written, attach, check_json, decode, document, encode, fields,
+    to_json, usage,
 };
 pub use merge::merge_written;

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use super::field::{Field, Place, object, object_fields};
+use super::field::{Field, Place, named_fields, object, object_fields};
 use super::json::InvalidRecord;
-use crate::domain::saved::SavedEntry;
+use crate::domain::saved::{SavedEntry, SavedKind};
 
-object_fields!(SavedEntry { id, run, task, environment, commit, base, branch, files, bytes, reason, at });
+named_fields!(SavedKind);
+object_fields!(SavedEntry { id, kind, run, task, environment, commit, base, branch, files, bytes, reason, at });
 
 const NAME: &str = "saved";
 

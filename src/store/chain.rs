@@ -149,10 +149,10 @@ pub fn write_root(backend: &dyn Backend, name: &RefName, transition: &Transition
 pub fn write_on(
     backend: &dyn Backend,
     name: &RefName,
-    tip: ObjectId,
+    base: ObjectId,
     transition: &Transition,
 ) -> Result<ObjectId, AppendError> {
-    write_commit(backend, name, Some(tip), transition)
+    write_commit(backend, name, Some(base), transition)
 }
 
 fn write_commit(

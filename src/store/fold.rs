@@ -14,17 +14,17 @@ use gix::ObjectId;
 use gix::hash::Kind;
 use rustix::fs::FlockOperation;
 
-use super::backend::{BoxedError, WriteError};
 use super::pack::{HEADER, IndexEntry, KEEP, Origin, PackDirectory, TEMPORARY, origin_of};
+use super::values::{BoxedError, WriteError};
 
 /// So many packs of one batch each set a fold off.
 const MANY: usize = 32;
 /// Packs above this are left as they are: copying them costs more than looking into them.
 const LARGEST_FOLDED: u64 = 256 << 20;
 /// A file of a pack without its fellows is left over from a killed process once it is this old.
-const LEFT_OVER_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+const LEFT_OVER_AFTER: Duration = Duration::from_hours(24);
 /// As long as git itself believes a `gc.pid`.
-const GC_BELIEVED_FOR: Duration = Duration::from_secs(12 * 60 * 60);
+const GC_BELIEVED_FOR: Duration = Duration::from_hours(12);
 
 /// What a fold did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,20 +77,32 @@ pub enum FoldError {
 }
 
 impl FoldError {
-    fn at(attempted: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn at(attempted: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { attempted, path, source }
     }
 }
 
-struct OldPack {
+/// A pack of ours that may go, its objects being elsewhere.
+pub(super) struct OldPack {
     stem: PathBuf,
     size: u64,
 }
 
 impl OldPack {
-    fn file(&self, extension: &str) -> PathBuf {
+    /// The pack that one of its files belongs to.
+    pub(super) fn at(file: &Path) -> Self {
+        Self { stem: file.with_extension(""), size: 0 }
+    }
+
+    /// The path of one of its files.
+    pub(super) fn file(&self, extension: &str) -> PathBuf {
         self.stem.with_extension(extension)
+    }
+
+    /// The name of its index.
+    pub(super) fn index_name(&self) -> String {
+        self.file("idx").file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 }
 
@@ -150,14 +162,15 @@ fn is_recent(path: &Path, within: Duration) -> bool {
         .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age <= within) || at > SystemTime::now())
 }
 
-fn git_collects_garbage(common: &Path) -> bool {
+/// Whether git's own garbage collection is at work, or was killed not long ago.
+pub(super) fn git_collects_garbage(common: &Path) -> bool {
     ["gc.pid", "gc.pid.lock", "objects/maintenance.lock"]
         .iter()
         .any(|name| is_recent(&common.join(name), GC_BELIEVED_FOR))
 }
 
-/// The lock is free once its file is closed, however the process ends.
-fn take_lock(packs: &PackDirectory, common: &Path) -> Result<Option<File>, FoldError> {
+/// The lock that one fold at a time holds; `None` if another does. It is free once its file is closed, however the process ends.
+pub(super) fn take_lock(packs: &PackDirectory, common: &Path) -> Result<Option<File>, FoldError> {
     let directory = common.join("tether");
     packs.sharing.create_directories(&directory).map_err(FoldError::at("create", &directory))?;
     let path = directory.join("fold.lock");
@@ -170,20 +183,68 @@ fn take_lock(packs: &PackDirectory, common: &Path) -> Result<Option<File>, FoldE
     }
 }
 
+/// Every object in a pack of ours.
+pub(super) fn list_written(packs: &PackDirectory) -> Result<Vec<ObjectId>, FoldError> {
+    let mut objects = Vec::new();
+    for name in file_names(&packs.path)? {
+        if !has_extension(&name, "idx") || origin_of(&name).is_none() {
+            continue;
+        }
+        let path = packs.path.join(&name);
+        match gix::odb::pack::index::File::at(&path, packs.format) {
+            Ok(index) => objects.extend(index.iter().map(|entry| entry.oid)),
+            // It was folded away since it was listed: its objects are in another one of the list, or in a newer one.
+            Err(_) if !path.exists() => {}
+            Err(source) => return Err(FoldError::Index { path, source: source.into() }),
+        }
+    }
+    objects.sort_unstable();
+    objects.dedup();
+    Ok(objects)
+}
+
+/// Unfinished packs that nobody writes any more.
+pub(super) fn find_unfinished(packs: &PackDirectory) -> Result<Vec<PathBuf>, FoldError> {
+    let names = file_names(&packs.path)?.into_iter().filter(|name| name.starts_with(TEMPORARY));
+    Ok(names.map(|name| packs.path.join(name)).filter(|path| is_abandoned(path)).collect())
+}
+
+/// Whether an unfinished file's maker is gone: it holds a lock on the file for as long as it lives.
+pub(super) fn is_abandoned(path: &Path) -> bool {
+    // The moment between making a file and locking it is not to be mistaken for a death.
+    if is_recent(path, Duration::from_millis(500)) && maker_of(path).is_some_and(runs_here) {
+        return false;
+    }
+    // A lock that cannot be asked for says nothing.
+    File::open(path).is_ok_and(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok())
+}
+
+fn maker_of(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.strip_prefix(TEMPORARY)?.split('-').nth(1)?.parse().ok()
+}
+
+fn runs_here(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
 /// Packs of ours that may be folded, smallest first.
 fn foldable(packs: &PackDirectory) -> Result<Vec<OldPack>, FoldError> {
     let Some(indexed) = in_multi_pack_index(&packs.path)? else { return Ok(Vec::new()) };
+    let mut found = kept_packs(packs)?;
+    found.retain(|old| old.size <= LARGEST_FOLDED && !indexed.contains(&old.index_name()));
+    Ok(found)
+}
+
+/// Every pack that we keep, smallest first.
+pub(super) fn kept_packs(packs: &PackDirectory) -> Result<Vec<OldPack>, FoldError> {
     let mut found = Vec::new();
     for name in file_names(&packs.path)? {
-        if !has_extension(&name, "idx") || origin_of(&name).is_none() || indexed.contains(&name) {
+        if !has_extension(&name, "idx") || origin_of(&name).is_none() {
             continue;
         }
-        let stem = packs.path.join(&name).with_extension("");
-        let old = OldPack { size: 0, stem };
+        let old = OldPack::at(&packs.path.join(&name));
         let ours = fs::read(old.file("keep")).is_ok_and(|content| content == KEEP);
-        if let (true, Ok(metadata)) = (ours, fs::metadata(old.file("pack")))
-            && metadata.len() <= LARGEST_FOLDED
-        {
+        if let (true, Ok(metadata)) = (ours, fs::metadata(old.file("pack"))) {
             found.push(OldPack { size: metadata.len(), ..old });
         }
     }
@@ -192,7 +253,7 @@ fn foldable(packs: &PackDirectory) -> Result<Vec<OldPack>, FoldError> {
 }
 
 /// The packs that git has listed in an index over several; `None` if that cannot be known.
-fn in_multi_pack_index(directory: &Path) -> Result<Option<HashSet<String>>, FoldError> {
+pub(super) fn in_multi_pack_index(directory: &Path) -> Result<Option<HashSet<String>>, FoldError> {
     if directory.join("multi-pack-index.d").exists() {
         return Ok(None);
     }
@@ -243,16 +304,20 @@ fn write_folded(packs: &PackDirectory, chosen: &[OldPack]) -> Result<usize, Fold
     Ok(entries.len())
 }
 
+/// The index of a pack.
+pub(super) fn index_of(old: &OldPack, format: Kind) -> Result<gix::odb::pack::index::File, FoldError> {
+    let path = old.file("idx");
+    let index = gix::odb::pack::index::File::at(&path, format);
+    index.map_err(|source| FoldError::Index { path, source: source.into() })
+}
+
 /// Hands every entry of a pack on as it lies there, after checking it against the index.
-fn copy_entries(
+pub(super) fn copy_entries(
     old: &OldPack,
     format: Kind,
     mut hand_on: impl FnMut(ObjectId, u32, &[u8]) -> Result<(), FoldError>,
 ) -> Result<(), FoldError> {
-    let path = old.file("idx");
-    let index = gix::odb::pack::index::File::at(&path, format);
-    let index = index.map_err(|source| FoldError::Index { path, source: source.into() })?;
-    let mut entries: Vec<_> = index.iter().collect();
+    let mut entries: Vec<_> = index_of(old, format)?.iter().collect();
     entries.sort_unstable_by_key(|entry| entry.pack_offset);
 
     let path = old.file("pack");
@@ -284,7 +349,7 @@ fn copy_entries(
 }
 
 /// In git's own order: a reader that has the index open and misses the pack looks at the directory again.
-fn remove_pack(old: &OldPack) -> Result<(), FoldError> {
+pub(super) fn remove_pack(old: &OldPack) -> Result<(), FoldError> {
     for extension in ["idx", "pack", "rev", "keep"] {
         let path = old.file(extension);
         match fs::remove_file(&path) {

@@ -139,7 +139,8 @@ impl Ledger {
         let text = message::message(&joining.subject, &joining.body, &trailers);
         let mut transition = self.transition(changes, text, joining.at);
         transition.extra_parents = joining.parents.to_vec();
-        chain::write_on(self.backend(), name, first, &transition).map_err(WriteRecordError::Append)
+        chain::write_on(self.backend(), name, first, &transition)
+            .map_err(|error| WriteRecordError::Append(error.into()))
     }
 
     /// Writes the commit that joins two histories of a record with a ref of its own; answers with its id.
@@ -181,7 +182,7 @@ impl Ledger {
         match self.backend().swap(name, expected, New::Id(new)) {
             Ok(()) => Ok(Moved::Yes),
             Err(SwapError::Lost { found: RefValue::Absent | RefValue::Id(_), .. }) => Ok(Moved::No),
-            Err(error) => Err(WriteRecordError::Append(AppendError::Swap(error))),
+            Err(error) => Err(WriteRecordError::Append(AppendError::Swap(error).into())),
         }
     }
 }

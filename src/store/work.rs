@@ -10,8 +10,9 @@ use super::backend::{Expected, New, RefValue};
 use super::chain::{self, Content, Decision, Retry};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
+use super::release::{ReleaseError, Released};
 use super::tree;
-use crate::domain::ids::{Oid, RunId};
+use crate::domain::ids::Oid;
 pub use crate::domain::saved::SavedEntry;
 use crate::domain::time::Timestamp;
 use crate::record::message;
@@ -23,13 +24,39 @@ const LIST: &str = "saved.json";
 /// The most bytes of such a list.
 const LARGEST_LIST: u64 = 64 << 20;
 
+/// Whether a snapshot is kept now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is.
+    Snapshot,
+    /// It is not: what it leans on was dropped.
+    Nothing,
+}
+
+impl Kept {
+    /// Whether it is.
+    pub fn is_kept(self) -> bool {
+        self == Self::Snapshot
+    }
+}
+
+/// What was dropped.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// What is not kept any more.
+    pub entries: Vec<SavedEntry>,
+    /// Whether its objects are left to `git gc`; `None` if nothing was dropped.
+    pub released: Option<Result<Released, ReleaseError>>,
+}
+
 /// The id under which people know a snapshot.
 pub fn short_id(commit: &ObjectId) -> String {
     commit.to_hex_with_len(12).to_string()
 }
 
 impl Ledger {
-    fn read_list(&self, name: &RefName, tip: ObjectId) -> Result<Vec<SavedEntry>, ReadError> {
+    /// What a keeper lists, oldest first.
+    pub(super) fn saved_work_at(&self, name: &RefName, tip: ObjectId) -> Result<Vec<SavedEntry>, ReadError> {
         let root = self.root(name, tip)?;
         let bytes = tree::read(self.backend(), root, LIST, LARGEST_LIST);
         let bytes = bytes.map_err(|source| ReadError::Tree { name: name.clone(), source })?;
@@ -41,7 +68,7 @@ impl Ledger {
     pub fn saved_work(&self, run: &str) -> Result<Vec<SavedEntry>, ReadError> {
         let name = RefName::work(run)?;
         match self.tip(&name)? {
-            Some(tip) => self.read_list(&name, tip),
+            Some(tip) => self.saved_work_at(&name, tip),
             None => Ok(Vec::new()),
         }
     }
@@ -65,14 +92,29 @@ impl Ledger {
         entry: &SavedEntry,
         at: Timestamp,
     ) -> Result<(), WriteRecordError<std::convert::Infallible>> {
+        self.keep_work_after(None, snapshot, entry, at).map(|_| ())
+    }
+
+    /// The same for a snapshot that was written without what `previous` holds: it is kept only while that is kept too.
+    pub fn keep_work_after(
+        &self,
+        previous: Option<&SavedEntry>,
+        snapshot: ObjectId,
+        entry: &SavedEntry,
+        at: Timestamp,
+    ) -> Result<Kept, WriteRecordError<std::convert::Infallible>> {
         let name = RefName::work(&entry.run).map_err(ReadError::from)?;
-        chain::transact(self.backend(), &name, Retry::default(), |tip| {
+        let done = chain::transact(self.backend(), &name, Retry::default(), |tip| {
             let mut entries = match tip {
-                Some(tip) => self.read_list(&name, tip).map_err(Inner::Read)?,
+                Some(tip) => self.saved_work_at(&name, tip).map_err(Inner::Read)?,
                 None => Vec::new(),
             };
-            if entries.iter().any(|known| known.commit == entry.commit) {
-                return Ok(Decision::Leave(()));
+            let is_kept = |commit: &Oid| entries.iter().any(|known| known.commit == *commit);
+            if is_kept(&entry.commit) {
+                return Ok(Decision::Leave(Kept::Snapshot));
+            }
+            if previous.is_some_and(|previous| !is_kept(&previous.commit)) {
+                return Ok(Decision::Leave(Kept::Nothing));
             }
             entries.push(entry.clone());
             let what = entry.task.as_ref().map_or_else(|| entry.run.clone(), |task| format!("{}/{task}", entry.run));
@@ -88,32 +130,33 @@ impl Ledger {
             );
             let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(encode_saved(&entries)))], text, at);
             transition.extra_parents = vec![snapshot];
-            Ok(Decision::Append(transition, ()))
+            Ok(Decision::Append(transition, Kept::Snapshot))
         })?;
-        Ok(())
+        Ok(done.outcome)
     }
 
-    /// Stops keeping the snapshots that `goes` picks; the chain is written anew without them. Answers with what went.
+    /// Stops keeping the snapshots that `goes` picks; the chain is written anew without them, and what only they held is left to
+    /// `git gc`. Answers with what went.
     pub fn drop_work(
         &self,
-        run: &RunId,
+        run: &str,
         at: Timestamp,
         goes: impl Fn(&SavedEntry) -> bool,
-    ) -> Result<Vec<SavedEntry>, WriteRecordError<std::convert::Infallible>> {
-        let name = RefName::work(run.as_str()).map_err(ReadError::from)?;
+    ) -> Result<Dropped, WriteRecordError<std::convert::Infallible>> {
+        let name = RefName::work(run).map_err(ReadError::from)?;
         for attempt in 1.. {
             let Some(tip) = self.tip(&name)? else { break };
-            let (gone, kept): (Vec<_>, Vec<_>) = self.read_list(&name, tip)?.into_iter().partition(&goes);
+            let (gone, kept): (Vec<_>, Vec<_>) = self.saved_work_at(&name, tip)?.into_iter().partition(&goes);
             if gone.is_empty() {
                 break;
             }
             match self.rewrite_work(&name, tip, &kept, at) {
-                Ok(()) => return Ok(gone),
+                Ok(()) => return Ok(Dropped { entries: gone, released: Some(self.backend().release(tip)) }),
                 Err(WriteRecordError::Append(error)) if error.is_lost_race() && attempt < 16 => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Vec::new())
+        Ok(Dropped::default())
     }
 
     fn rewrite_work(
@@ -130,9 +173,14 @@ impl Ledger {
             let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(encode_saved(kept)))], text, at);
             transition.extra_parents =
                 kept.iter().filter_map(|entry| ObjectId::from_hex(entry.commit.0.as_bytes()).ok()).collect();
-            New::Id(chain::write_root(self.backend(), name, &transition).map_err(WriteRecordError::Append)?)
+            New::Id(
+                chain::write_root(self.backend(), name, &transition)
+                    .map_err(|error| WriteRecordError::Append(Box::new(error)))?,
+            )
         };
-        self.backend().swap(name, Expected::Id(tip), new).map_err(|error| WriteRecordError::Append(error.into()))
+        self.backend()
+            .swap(name, Expected::Id(tip), new)
+            .map_err(|error| WriteRecordError::Append(Box::new(error.into())))
     }
 
     /// Snapshots by commit, over all runs, for finding one by its id.

@@ -3,9 +3,10 @@
 //! Owns: putting survey, index and operation together. Must not know: where objects go, refs. Invariant: nothing is handed to the sink if
 //! the snapshot would be the previous one; if the index or HEAD changes meanwhile all is looked at again.
 
-use super::content::{Filtering, Held, Reading, Rest, open_file};
+use super::content::{Filtering, Held, Reading, Rest};
 use super::exact::add_inexact;
 use super::index_lines::{self, IndexLine, IndexLines};
+use super::large_file::stream;
 use super::layout::StatRules;
 use super::operation::{self, OperationFiles};
 use super::patterns::Patterns;
@@ -16,7 +17,7 @@ use super::submodule::look_at_submodule;
 use super::survey::{Survey, survey};
 use super::tree::{Leaf, Pending, tree_of_commit, unreadable_object};
 use super::walk::{Found, Ground};
-use super::{NotSaved, ObjectSink, SaveError, SaveOptions, Saved, SinkError, Warning};
+use super::{NotSaved, ObjectSink, SaveError, SaveOptions, Saved, Warning};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use gix::index::State;
@@ -245,6 +246,17 @@ impl Draft {
         }
     }
 
+    /// How many bytes the files have that differ from the base and are there.
+    fn content_bytes(&self, repository: &gix::Repository) -> u64 {
+        let present = self.changes.iter().filter_map(|(path, (_, now))| Some((path, (*now)?)));
+        let size = |(path, leaf): (&BString, Leaf)| match self.readings.get(path) {
+            Some(Reading { held: Held::Bytes(bytes), .. }) => bytes.len() as u64,
+            Some(Reading { held: Held::File, mark, .. }) => mark.size(),
+            None => repository.find_header(leaf.id).map_or(0, |header| header.size()),
+        };
+        present.map(size).sum()
+    }
+
     fn is_clean(&self) -> bool {
         let same = self.changes.values().all(|(head, now)| head == now);
         same && self.staged.is_empty() && self.not_saved.is_empty() && !operation::is_in_progress(&self.operation)
@@ -271,6 +283,7 @@ pub(super) fn finish(
         Some((id, (parts, pending))) => (Some((id, parts)), pending),
         None => (None, Pending::new(repository.object_hash())),
     };
+    let content_bytes = draft.content_bytes(repository);
     let raw = add_contents(&mut draft, &mut pending, root, sink)?;
     let (tree, state_tree, state_parents) = add_trees(&mut draft, &mut pending, repository, raw)?;
     let mut saved = Saved {
@@ -279,6 +292,7 @@ pub(super) fn finish(
         branch: draft.head.branch.clone(),
         files: draft.changes.len(),
         bytes: 0,
+        content_bytes,
         ignored: draft.ignored,
         unchanged: false,
         clean,
@@ -352,27 +366,6 @@ fn add_contents(
         }
     }
     Ok(raw)
-}
-
-/// Hands a large file to the sink; answers its id, and whether that is the `expected` one.
-fn stream(
-    path: &Path,
-    size: u64,
-    expected: ObjectId,
-    sink: &mut dyn ObjectSink,
-) -> Result<(ObjectId, bool), SaveError> {
-    let unreadable = |source| SaveError::Unreadable { path: path.to_owned(), source };
-    let mut file = open_file(path).map_err(unreadable)?;
-    match sink.write_stream(size, &mut std::io::Read::take(&mut file, size)) {
-        Ok(id) => Ok((id, id == expected)),
-        // It became shorter: take it as it is now.
-        Err(error) if file.metadata().is_ok_and(|metadata| metadata.len() < size) => {
-            let bytes = std::fs::read(path).map_err(unreadable)?;
-            let id = sink.write(Kind::Blob, &bytes).map_err(|_: SinkError| error)?;
-            Ok((id, false))
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Adds the snapshot's tree and the state's; answers both and the commits that the state must keep alive.
