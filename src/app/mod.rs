@@ -36,6 +36,7 @@ pub mod session;
 mod snapshot_sink;
 pub mod status;
 pub mod supervise;
+pub mod sync;
 pub mod task;
 pub mod tether;
 

@@ -91,6 +91,12 @@ commands! {
     Pool = pool,
     /// Show the report of a run.
     Report = report,
+    /// Exchange runs, sessions and remote leases with a remote.
+    Sync = sync,
+    /// Send what was done here to a remote.
+    Push = push,
+    /// Take what others did from a remote.
+    Pull = pull,
     /// Note what is needed to go on with a task after its process is gone, and save its work.
     Checkpoint = checkpoint,
     /// Check everything that is recorded, and go back to the last good state of what is bad.

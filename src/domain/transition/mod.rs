@@ -9,10 +9,12 @@ mod environment;
 mod gate;
 mod holding;
 mod leasing;
+mod merged;
 mod refused;
 mod run;
 mod task;
 
+pub use merged::settle_merged;
 pub use refused::RefusedTransition;
 pub use task::startable;
 
