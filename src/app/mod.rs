@@ -31,6 +31,7 @@ mod rescue;
 pub mod reserve;
 pub mod resume;
 pub mod run;
+pub mod salvage;
 pub mod saving;
 pub mod session;
 mod snapshot_sink;
