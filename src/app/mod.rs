@@ -5,6 +5,9 @@
 
 mod adopt;
 pub mod checkpoint;
+mod claims;
+pub mod demo;
+pub mod doctor;
 pub mod environment;
 mod environment_spec;
 pub mod evidence;
@@ -20,12 +23,15 @@ pub mod places;
 pub mod pool;
 pub mod recover;
 pub mod removal;
+mod repair;
 pub mod report;
 mod rescue;
+pub mod reserve;
 mod resume;
 pub mod run;
 pub mod saving;
 pub mod session;
+mod snapshot_sink;
 pub mod status;
 pub mod task;
 pub mod tether;

@@ -13,8 +13,8 @@ use crate::app::places::oid;
 use crate::app::tether::Tether;
 use crate::domain::environment::{Environment, EnvironmentSpec, WorktreeSpec};
 use crate::domain::ids::RunId;
+use crate::domain::saved::SavedEntry;
 use crate::git::Hooks;
-use crate::store::work::SavedEntry;
 use crate::world::worktree_make::{MakeError, OrderedHead};
 use crate::world::worktrees::{BranchHolder, Head, Registration, WorktreeList};
 

@@ -86,6 +86,16 @@ commands! {
     Pool = pool,
     /// Show the report of a run.
     Report = report,
+    /// Note what is needed to go on with a task after its process is gone, and save its work.
+    Checkpoint = checkpoint,
+    /// Check everything that is recorded, and go back to the last good state of what is bad.
+    Doctor = doctor,
+    /// Play an interruption and its recovery in a repository of its own, and show each command.
+    Demo = demo,
+    /// Print what a shell needs to complete `git tether <TAB>`.
+    Completions = completions,
+    /// Print or install the manual page.
+    Man = man,
 }
 
 /// A command that takes nothing but a run.

@@ -95,6 +95,9 @@ named! {
     }
 }
 
+/// What is noted in the checkpoint of a task that is to go on.
+pub const RESUME_NOTE: &str = "resume scheduled";
+
 /// A step of the task that is done and need not be done again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletedStep {

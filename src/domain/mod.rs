@@ -13,6 +13,9 @@ pub mod liveness;
 pub mod names;
 pub mod pool;
 pub mod run;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod saved;
 pub mod session;
 pub mod task;
 pub mod time;

@@ -9,7 +9,7 @@ use super::finding::{Finding, FindingCode};
 use super::observation::{Leftover, Observation, PlaceSeen, Records};
 use super::step::Step;
 use super::verify;
-use crate::domain::checkpoint::{Checkpoint, ResumeDisposition};
+use crate::domain::checkpoint::{Checkpoint, RESUME_NOTE, ResumeDisposition};
 use crate::domain::environment::{
     CleanupPolicy, Environment, EnvironmentSpec, EnvironmentState, ExecutionMode, NewEnvironment, RecoveryAction,
 };
@@ -159,16 +159,16 @@ impl Planner<'_> {
             return;
         }
         let judged = verify::judge(view, environment, self.records, self.seen);
-        if let Some(lease) = environment.held_lease() {
-            if let Some(why) = verify::is_dead(&lease.session, view, self.records, self.seen) {
-                let step = Step::ReleaseLease {
-                    run: run.clone(),
-                    environment: environment.id.clone(),
-                    session: lease.session.clone(),
-                    reason: format!("its session is dead: {why}"),
-                };
-                self.take(run, step);
-            }
+        if let Some(lease) = environment.held_lease()
+            && let Some(why) = verify::is_dead(&lease.session, view, self.records, self.seen)
+        {
+            let step = Step::ReleaseLease {
+                run: run.clone(),
+                environment: environment.id.clone(),
+                session: lease.session.clone(),
+                reason: format!("its session is dead: {why}"),
+            };
+            self.take(run, step);
         }
         if let Some((finding, _, _)) = judged {
             self.take(run, Step::NoteEnvironment { run: run.clone(), environment: environment.id.clone(), finding });
@@ -263,10 +263,10 @@ impl Planner<'_> {
                     failure: None,
                     cleanup: None,
                 };
-                if let Some(view) = self.views.get_mut(run) {
-                    if let Ok(changes) = apply(view, &ready, view.run.updated_at) {
-                        view.absorb(changes);
-                    }
+                if let Some(view) = self.views.get_mut(run)
+                    && let Ok(changes) = apply(view, &ready, view.run.updated_at)
+                {
+                    view.absorb(changes);
                 }
             }
             self.steps.push(step);
@@ -311,7 +311,7 @@ impl Planner<'_> {
                 && view
                     .checkpoints
                     .get(&task.id)
-                    .is_some_and(|checkpoint| checkpoint.note.as_deref() == Some("resume scheduled"))
+                    .is_some_and(|checkpoint| checkpoint.note.as_deref() == Some(RESUME_NOTE))
         };
         view.tasks.values().filter(scheduled).map(Task::address).collect()
     }

@@ -287,17 +287,16 @@ fn find_environment(view: &RunView, environment: &Environment, records: &Records
         return findings;
     }
     let Some((judged, code, message)) = judge(view, environment, records, seen) else { return findings };
-    if let Some(lease) = environment.held_lease() {
-        if let Some(why) = is_dead(&lease.session, view, records, seen) {
-            let message =
-                format!("environment {} is leased by session {}, which is dead: {why}", environment.id, lease.session);
-            let mut finding =
-                base(FindingCode::LeaseStale, message).of_session(&lease.session).because("liveness", why);
-            finding.health = Some(judged.health);
-            finding.recovery_status = Some(judged.status);
-            finding.recovery_action = judged.action;
-            findings.push(finding);
-        }
+    if let Some(lease) = environment.held_lease()
+        && let Some(why) = is_dead(&lease.session, view, records, seen)
+    {
+        let message =
+            format!("environment {} is leased by session {}, which is dead: {why}", environment.id, lease.session);
+        let mut finding = base(FindingCode::LeaseStale, message).of_session(&lease.session).because("liveness", why);
+        finding.health = Some(judged.health);
+        finding.recovery_status = Some(judged.status);
+        finding.recovery_action = judged.action;
+        findings.push(finding);
     }
     if let Some(code) = code {
         let mut finding = base(code, format!("environment {}: {message}", environment.id));

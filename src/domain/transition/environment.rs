@@ -1,8 +1,10 @@
 //! What happens to environments and the leases on them.
 
-use super::{Draft, RefusedTransition};
+use super::draft::Draft;
+use super::leasing::leads;
+use super::refused::RefusedTransition;
 use crate::domain::environment::{
-    Cleanup, Environment, EnvironmentSpec, EnvironmentState, Failure, Health, Lease, NewEnvironment, RecoveryStatus,
+    Cleanup, Environment, EnvironmentSpec, EnvironmentState, Failure, Health, NewEnvironment, RecoveryStatus,
 };
 use crate::domain::event::EnvironmentFinding;
 use crate::domain::ids::{EnvironmentId, TaskId};
@@ -36,21 +38,6 @@ pub(super) fn request(
     Ok(())
 }
 
-/// Whether the life of an environment leads from the one state to the other.
-pub(super) fn leads(from: EnvironmentState, to: EnvironmentState) -> bool {
-    use EnvironmentState as State;
-    match to {
-        State::Requested => false,
-        State::Provisioning => matches!(from, State::Requested | State::Provisioning | State::Failed),
-        State::Ready => !matches!(from, State::Archived | State::Removed),
-        State::InUse => matches!(from, State::Ready | State::InUse | State::Recovering),
-        State::CleanupQueued | State::Cleaning | State::Failed | State::Recovering => {
-            !matches!(from, State::Archived | State::Removed)
-        }
-        State::Archived | State::Removed => true,
-    }
-}
-
 pub(super) fn move_to(draft: &mut Draft<'_>, id: &EnvironmentId, moved: &Moved<'_>) -> Result<(), RefusedTransition> {
     let from = draft.read_environment(id)?.state;
     if !leads(from, moved.state) {
@@ -74,35 +61,7 @@ pub(super) fn move_to(draft: &mut Draft<'_>, id: &EnvironmentId, moved: &Moved<'
     if moved.state.is_gone() {
         let environment = draft.environment(id)?;
         environment.recovery_action = None;
-        release(draft, id, "the environment is gone")?;
-    }
-    Ok(())
-}
-
-pub(super) fn lease(draft: &mut Draft<'_>, id: &EnvironmentId, lease: &Lease) -> Result<(), RefusedTransition> {
-    let from = draft.read_environment(id)?.state;
-    if !leads(from, EnvironmentState::InUse) {
-        let to = EnvironmentState::InUse;
-        return Err(RefusedTransition::IllegalEnvironment { environment: id.clone(), from, to });
-    }
-    let environment = draft.environment(id)?;
-    environment.state = EnvironmentState::InUse;
-    environment.lease = Some(lease.clone());
-    Ok(())
-}
-
-pub(super) fn release(draft: &mut Draft<'_>, id: &EnvironmentId, reason: &str) -> Result<(), RefusedTransition> {
-    if draft.read_environment(id)?.held_lease().is_none() {
-        return Ok(());
-    }
-    let at = draft.at;
-    let environment = draft.environment(id)?;
-    if let Some(lease) = &mut environment.lease {
-        lease.released_at = Some(at);
-        lease.release_reason = Some(reason.to_owned());
-    }
-    if !environment.state.is_gone() && environment.state != EnvironmentState::Failed {
-        environment.state = EnvironmentState::Ready;
+        draft.release_lease(id, "the environment is gone")?;
     }
     Ok(())
 }
@@ -136,8 +95,13 @@ fn well_again(draft: &mut Draft<'_>, id: &EnvironmentId) -> Result<(), RefusedTr
     lift_reasons(draft, id, &prefix)
 }
 
+/// Whether the environment with this prefix gave the reason.
+fn is_reason_of(prefix: &str, reason: &str) -> bool {
+    reason.strip_prefix(prefix).is_some_and(|rest| rest.starts_with([' ', ':']))
+}
+
 fn lift_reasons(draft: &mut Draft<'_>, id: &EnvironmentId, prefix: &str) -> Result<(), RefusedTransition> {
-    let own_reason = |reason: &String| reason.strip_prefix(prefix).is_some_and(|rest| rest.starts_with([' ', ':']));
+    let own_reason = |reason: &String| is_reason_of(prefix, reason);
     for task in draft.task_ids() {
         let known = draft.read_task(&task)?;
         let blocked_by_it = known.state == TaskState::Blocked
@@ -177,8 +141,11 @@ pub(super) fn verified(
         let known = draft.read_task(&task)?;
         let named = known.environment.as_ref() == Some(id);
         if named && !known.state.is_terminal() && known.state != TaskState::Running {
-            let told = known.blocked_reasons.contains(reason);
-            if !told {
+            let told = known.blocked_reasons.iter().filter(|known| is_reason_of(&prefix, known));
+            if told.collect::<Vec<_>>() != [reason] {
+                // What was found of it before is not true any more.
+                let known = draft.task(&task)?;
+                known.blocked_reasons.retain(|told| told == reason || !is_reason_of(&prefix, told));
                 super::task::block(draft, &task, reason)?;
             }
         }

@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use super::{Draft, RefusedTransition};
-use crate::domain::checkpoint::{Checkpoint, NewCheckpoint, ResumeDisposition, Stage};
+use super::draft::Draft;
+use super::holding::{expire_of_task, holding_gate, open_for_task};
+use super::refused::RefusedTransition;
+use crate::domain::checkpoint::{Checkpoint, NewCheckpoint, RESUME_NOTE, ResumeDisposition, Stage};
 use crate::domain::environment::Lease;
 use crate::domain::event::WorkEnd;
 use crate::domain::gate::{Gate, GateKind, NewGate};
 use crate::domain::ids::{PoolName, SessionId, TaskId};
 use crate::domain::run::RunStatus;
 use crate::domain::task::{INTERRUPTED, NewTask, Requirement, Task, TaskOutcome, TaskResult, TaskState};
-
-/// What an interruption writes into a checkpoint that has no note.
-const INTERRUPTED_NOTE: &str = INTERRUPTED;
-/// What is noted in the checkpoint of a task that is to go on.
-const RESUME_NOTE: &str = "resume scheduled";
 
 pub(super) fn add(draft: &mut Draft<'_>, new: &NewTask) -> Result<(), RefusedTransition> {
     if draft.read_task(&new.id).is_ok() {
@@ -100,19 +97,7 @@ fn open_required(draft: &mut Draft<'_>, task: &TaskId, requirement: Requirement)
         context: None,
         question_type: None,
     };
-    super::gate::open(draft, &new)
-}
-
-/// The pending approval that holds a task back: review first, then test, then any other.
-pub(super) fn holding_gate<'d>(draft: &'d Draft<'_>, task: &TaskId) -> Result<Option<&'d Gate>, RefusedTransition> {
-    let known = draft.read_task(task)?;
-    let rank = |gate: &&Gate| match gate.holding_state() {
-        TaskState::ReviewPending => 0,
-        TaskState::TestPending => 1,
-        _ => 2,
-    };
-    let holding = known.gates.iter().filter_map(|id| draft.read_gate(id).ok());
-    Ok(holding.filter(|gate| gate.is_pending() && gate.kind == GateKind::Approval).min_by_key(rank))
+    open_for_task(draft, &new)
 }
 
 /// Refuses to start or resume anything in a run that is paused or over.
@@ -146,10 +131,10 @@ fn require_startable(draft: &mut Draft<'_>, id: &TaskId) -> Result<(), RefusedTr
     require_open_run(draft)?;
     let at = draft.at;
     let task = draft.read_task(id)?;
-    if task.state == TaskState::PendingApproval {
-        if let Some(gate) = holding_gate(draft, id)? {
-            return Err(RefusedTransition::GatePending { task: id.clone(), gate: gate.id.clone() });
-        }
+    if task.state == TaskState::PendingApproval
+        && let Some(gate) = holding_gate(draft, id)?
+    {
+        return Err(RefusedTransition::GatePending { task: id.clone(), gate: gate.id.clone() });
     }
     require(task, &[TaskState::Queued], TaskState::Running)?;
     for dependency in &task.depends_on {
@@ -184,7 +169,7 @@ pub(super) fn start(
     let environment = task.environment.clone();
     draft.set_task_state(id, TaskState::Running)?;
     if let (Some(environment), Some(lease)) = (environment, lease) {
-        super::environment::lease(draft, &environment, lease)?;
+        super::leasing::lease(draft, &environment, lease)?;
     }
     Ok(())
 }
@@ -203,8 +188,10 @@ pub(super) fn result_of(outcome: TaskOutcome, end: &WorkEnd) -> TaskResult {
 pub(super) fn finish_work(draft: &mut Draft<'_>, id: &TaskId, end: &WorkEnd) -> Result<(), RefusedTransition> {
     require(draft.read_task(id)?, &[TaskState::Running], TaskState::Completed)?;
     draft.task(id)?.result = Some(result_of(TaskOutcome::Completed, end));
+    // Nobody is asked any more about a run that has been ended by hand.
+    let asks = draft.run().fixed_by.is_none();
     for requirement in [Requirement::Review, Requirement::Test] {
-        if draft.read_task(id)?.requirements.contains(&requirement) {
+        if asks && draft.read_task(id)?.requirements.contains(&requirement) {
             open_required(draft, id, requirement)?;
         }
     }
@@ -227,10 +214,10 @@ pub(super) fn fail(draft: &mut Draft<'_>, id: &TaskId, end: &WorkEnd) -> Result<
     if task.state == TaskState::Running && task.retry.used < task.retry.max {
         task.retry.used += 1;
         task.retry.not_before = Some(at.plus(Duration::from_secs(task.retry.backoff_seconds)));
-        return draft.set_task_state(id, TaskState::Queued);
+        return leave_block(draft, id);
     }
     draft.set_task_state(id, TaskState::Failed)?;
-    super::gate::expire_of_task(draft, id)
+    expire_of_task(draft, id)
 }
 
 pub(super) fn cancel(draft: &mut Draft<'_>, id: &TaskId, end: &WorkEnd) -> Result<(), RefusedTransition> {
@@ -240,7 +227,7 @@ pub(super) fn cancel(draft: &mut Draft<'_>, id: &TaskId, end: &WorkEnd) -> Resul
     }
     draft.task(id)?.result = Some(result_of(TaskOutcome::Cancelled, end));
     draft.set_task_state(id, TaskState::Cancelled)?;
-    super::gate::expire_of_task(draft, id)
+    expire_of_task(draft, id)
 }
 
 pub(super) fn block(draft: &mut Draft<'_>, id: &TaskId, reason: &str) -> Result<(), RefusedTransition> {
@@ -265,10 +252,22 @@ pub(super) fn unblock(draft: &mut Draft<'_>, id: &TaskId, reason: Option<&str>) 
     if task.blocked_reasons.is_empty() { leave_block(draft, id) } else { Ok(()) }
 }
 
+/// Where a task waits that nothing blocks: at a gate, before or after its work, or for its turn. Work that is done is done.
+pub(super) fn waiting_state(draft: &Draft<'_>, id: &TaskId) -> Result<TaskState, RefusedTransition> {
+    let result = draft.read_task(id)?.result.as_ref();
+    let done = result.is_some_and(|result| result.outcome == TaskOutcome::Completed);
+    Ok(match holding_gate(draft, id)? {
+        Some(gate) if done => gate.holding_state(),
+        Some(_) => TaskState::PendingApproval,
+        None if done => TaskState::Completed,
+        None => TaskState::Queued,
+    })
+}
+
 /// Takes a task that nothing blocks any more to where it waits.
 pub(super) fn leave_block(draft: &mut Draft<'_>, id: &TaskId) -> Result<(), RefusedTransition> {
-    let held = holding_gate(draft, id)?.is_some();
-    draft.set_task_state(id, if held { TaskState::PendingApproval } else { TaskState::Queued })
+    let next = waiting_state(draft, id)?;
+    draft.set_task_state(id, next)
 }
 
 pub(super) fn interrupt(draft: &mut Draft<'_>, id: &TaskId) -> Result<(), RefusedTransition> {
@@ -280,7 +279,10 @@ pub(super) fn interrupt(draft: &mut Draft<'_>, id: &TaskId) -> Result<(), Refuse
     add_reason(draft.task(id)?, &reason);
     draft.set_task_state(id, TaskState::Blocked)?;
     if let Some(checkpoint) = draft.checkpoint(id) {
-        checkpoint.note.get_or_insert_with(|| INTERRUPTED_NOTE.to_owned());
+        // What we noted when it was to go on is no word of the executor's.
+        if checkpoint.note.as_deref().is_none_or(|note| note == RESUME_NOTE) {
+            checkpoint.note = Some(INTERRUPTED.to_owned());
+        }
     }
     let at = draft.at;
     let activity = &mut draft.run().activity;
@@ -330,6 +332,8 @@ pub(super) fn take_checkpoint(draft: &mut Draft<'_>, new: &NewCheckpoint) -> Res
         }
     }
     let earlier = before.as_ref();
+    // What this executor has put out into the world stays out, whether or not a later checkpoint repeats it.
+    let published_before = earlier.is_some_and(|known| known.result_published && known.session == task.session);
     let mut checkpoint = Checkpoint {
         id: format!("{}-{seq}", new.task),
         run: draft.run().id.clone(),
@@ -348,9 +352,10 @@ pub(super) fn take_checkpoint(draft: &mut Draft<'_>, new: &NewCheckpoint) -> Res
             .or_else(|| earlier.and_then(|known| known.safe_boundary_label.clone())),
         workspace_dir: new.workspace_dir.clone().or_else(|| earlier.and_then(|known| known.workspace_dir.clone())),
         completed_steps,
-        result_published: new.result_published,
+        result_published: new.result_published || published_before,
         note: new.note.clone(),
-        resume_state: new.resume_state.clone(),
+        // A checkpoint that brings no state of its own (one that a supervisor takes now and then, say) leaves the executor's there.
+        resume_state: new.resume_state.clone().or_else(|| earlier.and_then(|known| known.resume_state.clone())),
         work: new.work.clone(),
         available_actions: Vec::new(),
         created_at: at,
