@@ -96,7 +96,7 @@ impl Tether {
                     head: OrderedHead::ExistingBranch(full_name(&rescue)),
                     spec: EnvironmentSpec { git_worktree, ..environment.spec.clone() },
                     work: Return::OnRescueBranch,
-                    words: format!(" on branch {rescue} with all that was saved: {why}"),
+                    words: format!(" on branch {rescue}{}: {why}", entry.map_or("", |_| " with all that was saved")),
                 })
             }
         }
