@@ -14,7 +14,7 @@ use crate::app::failure::{Failure, chain_of};
 use crate::app::tether::Tether;
 use crate::domain::environment::{Environment, EnvironmentSpec, WorktreeSpec};
 use crate::domain::ids::{EnvironmentId, RunId, TaskId};
-use crate::git::SCRUBBED;
+use crate::git::TIES_TO_A_REPOSITORY;
 use crate::git::settings::SETUP;
 use crate::world::making_lock::{MakingLock, Taken};
 use crate::world::paths::{self, Mounts};
@@ -205,7 +205,7 @@ impl Tether {
             Failure::fatal("setup_failed", format!("tether.setup (`{command}`) failed in {}: {how}", path.display()))
                 .hint("repair it, then do the same again: it is run anew")
         };
-        match run_setup(OsStr::new(&command), path, &set, SCRUBBED) {
+        match run_setup(OsStr::new(&command), path, &set, TIES_TO_A_REPOSITORY) {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(failed(status.to_string())),
             Err(error) => Err(failed(error.to_string())),

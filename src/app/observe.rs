@@ -102,9 +102,20 @@ impl Tether {
             }
         }
         if scope.runs.is_empty() {
-            seen.leftovers = self.find_leftovers()?;
+            seen.leftovers = self.find_leftovers(records)?;
         }
         Ok(seen)
+    }
+
+    /// What stands where an environment is recorded; how much of it is not committed is not looked at.
+    pub(super) fn see_place(&self, run: &RunId, environment: &Environment) -> Result<PlaceSeen, Failure> {
+        let list = read_worktrees(self.repository())
+            .map_err(|error| Failure::fatal("worktrees_unreadable", chain_of(&error)))?;
+        let mounts = Mounts::read().map_err(|error| Failure::fatal("mounts_unreadable", chain_of(&error)))?;
+        Ok(match self.look_first(run, environment, &list, &mounts) {
+            FirstLook::Told(place) => place,
+            FirstLook::Worktree(found) => there(Dirt::Unreadable("it was not looked at".to_owned()), found),
+        })
     }
 
     fn observe_places(&self, records: &Records, list: &WorktreeList, mounts: &Mounts, seen: &mut Observation) {
@@ -192,6 +203,9 @@ impl Tether {
                 PlaceSeen::NotThisWorktree("it is registered, but its `.git` does not name its registration".to_owned())
             }
             PathFacts::NotAWorktree { answering } => PlaceSeen::NotThisWorktree(words_for(&answering)),
+            PathFacts::OtherRepository { git_dir } if git_dir.starts_with(list.common_dir()) => {
+                PlaceSeen::NotThisWorktree("it is not registered in this repository any more".to_owned())
+            }
             PathFacts::OtherRepository { git_dir } => {
                 PlaceSeen::NotThisWorktree(format!("it belongs to another repository, {}", git_dir.display()))
             }

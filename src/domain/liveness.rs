@@ -105,7 +105,9 @@ pub fn assess(session: &Session, evidence: &Evidence, now: Timestamp) -> Livenes
         return Liveness::new(Verdict::Dead, format!("the session has ended ({})", session.status));
     }
     let mut liveness = assess_active(session, evidence, now);
-    if evidence.assumed_dead && liveness.verdict != Verdict::Alive {
+    // A lease is a promise: somebody who knows better beats it, but nobody beats what is seen to live.
+    let seen = matches!(evidence.lock, LockSeen::Held { .. }) || evidence.process == ProcessSeen::Running;
+    if evidence.assumed_dead && !(seen && liveness.verdict == Verdict::Alive) {
         liveness.verdict = Verdict::Dead;
         liveness.evidence.insert(0, "somebody said that it is dead (--assume-dead)".to_owned());
     }
@@ -197,3 +199,7 @@ fn by_lease(evidence: &Evidence, session: &Session, now: Timestamp, why: &str) -
 fn falls_at(session: &Session, expires_at: Timestamp) -> Timestamp {
     expires_at.plus(Duration::from_secs(session.lease_seconds).saturating_mul(GRACE_LEASES))
 }
+
+#[cfg(test)]
+#[path = "liveness_tests.rs"]
+mod tests;

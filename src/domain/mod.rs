@@ -2,6 +2,8 @@
 //!
 //! No I/O, no clock, no git. Everything here can be tested without a file system, and is.
 
+#[cfg(test)]
+pub(crate) mod any_event;
 pub mod checkpoint;
 pub mod claim;
 pub mod document;

@@ -13,4 +13,4 @@ pub use command_line_configuration::ConfigurationParametersError;
 pub use format::RefStorage;
 pub use open::{ConfigurationScope, Identity, Repository, Role, Surroundings};
 pub use open_error::OpenError;
-pub use program::{Git, GitError, GitOutput, Hooks, SCRUBBED};
+pub use program::{Git, GitError, GitOutput, Hooks, TIES_TO_A_REPOSITORY};

@@ -6,5 +6,9 @@
 pub mod finding;
 pub mod observation;
 pub mod recover;
+pub mod resume;
 pub mod step;
 pub mod verify;
+
+#[cfg(test)]
+mod tests;

@@ -197,24 +197,12 @@ impl Planner<'_> {
         for pool in &self.records.pools {
             for slot in &pool.running {
                 let task = TaskAddress { run: slot.run.clone(), task: slot.task.clone() };
-                if self.is_slot_stale(slot, &dead) {
+                let stale = |view| verify::is_slot_stale(slot, view, self.records, self.seen);
+                if self.view(&slot.run).is_some_and(stale) {
                     self.steps.push(Step::FreeSlot { pool: pool.id.clone(), task });
                 }
             }
         }
-    }
-
-    fn is_slot_stale(&self, slot: &crate::domain::pool::Slot, dead: &[&crate::domain::ids::SessionId]) -> bool {
-        let Some(view) = self.view(&slot.run) else { return false };
-        if view.tasks.get(&slot.task).is_some_and(|task| task.state == TaskState::Running) {
-            return false;
-        }
-        // A starter that lives may be between its two swaps: it has the place and not yet the task.
-        slot.session.as_ref().is_none_or(|session| {
-            dead.contains(&session)
-                || self.records.sessions.get(session).is_none_or(|known| known.status.is_terminal())
-                || self.seen.liveness.get(session).is_some_and(|known| known.verdict == Verdict::Dead)
-        })
     }
 
     fn plan_leftovers(&mut self) {
@@ -247,10 +235,15 @@ impl Planner<'_> {
                 continue;
             }
             let environment_id = environment.id.clone();
+            // A place that cannot be looked at may hold anything.
+            if matches!(place, Some(PlaceSeen::Unknown(_))) {
+                continue;
+            }
+            let half_made = environment.state.is_half_made();
             let open = needed_by_open_task(view, environment);
             if self.may(Permission::Recreate) && open && may_be_recreated(environment) {
                 steps.push(Step::RecreateEnvironment { run: run.clone(), environment: environment_id });
-            } else if self.may(Permission::Clean) && !open && may_be_cleaned(view, environment, place) {
+            } else if self.may(Permission::Clean) && (!open || half_made) && may_be_cleaned(view, environment, place) {
                 steps.push(Step::CleanEnvironment { run: run.clone(), environment: environment_id });
             }
         }

@@ -11,6 +11,7 @@ use super::fold::{FoldError, Folded};
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
 use super::objects::Batch;
+use super::release::{ReleaseError, Released};
 pub use super::values::{
     BoxedError, ClearedLock, Expected, New, Object, ObjectHeader, ReadObjectError, ReadRefError, RefValue, SwapError,
     WriteError,
@@ -54,6 +55,9 @@ pub trait Backend: Send {
 
     /// Folds many small packs of ours into one, if there are many and nobody else is at it. To be called after a swap.
     fn fold(&self) -> Result<Folded, FoldError>;
+
+    /// Stops keeping from `git gc` what `tip` reaches and no ref does; a ref has stopped naming it just before.
+    fn release(&self, tip: gix::ObjectId) -> Result<Released, ReleaseError>;
 
     /// Ref locks that a process of ours took and did not live to give back.
     fn find_stale_locks(&self) -> Result<Vec<StaleLock>, LockError>;

@@ -16,6 +16,7 @@ use super::git_cli::GitRefs;
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
 use super::objects::{Batch, ObjectStore};
+use super::release::{ReleaseError, Released, release};
 
 /// The backend for files storage: everything in process, but for deletions.
 pub(super) struct FilesBackend {
@@ -81,6 +82,10 @@ impl Backend for FilesBackend {
             let _ = self.refs.sweep_marks();
         }
         Ok(folded)
+    }
+
+    fn release(&self, tip: gix::ObjectId) -> Result<Released, ReleaseError> {
+        release(&self.objects.packs, &self.common, self.git.git(), tip)
     }
 
     fn find_stale_locks(&self) -> Result<Vec<StaleLock>, LockError> {

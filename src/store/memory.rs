@@ -20,6 +20,7 @@ use super::fold::{FoldError, Folded};
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
 use super::objects::Batch;
+use super::release::{ReleaseError, Released};
 
 /// What shall go wrong. Writes are counted from 1: each batch and each swap is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -188,6 +189,10 @@ impl Backend for MemoryBackend {
 
     fn fold(&self) -> Result<Folded, FoldError> {
         Ok(Folded::Nothing)
+    }
+
+    fn release(&self, _tip: gix::ObjectId) -> Result<Released, ReleaseError> {
+        Ok(Released::Objects(0))
     }
 
     fn find_stale_locks(&self) -> Result<Vec<StaleLock>, LockError> {

@@ -23,6 +23,7 @@ mod locks;
 mod open;
 mod pack;
 mod placed;
+pub mod release;
 pub mod runs;
 pub mod singles;
 mod values;

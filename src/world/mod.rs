@@ -18,6 +18,7 @@ pub mod worktree_make;
 pub mod worktree_mark;
 mod worktree_register;
 pub mod worktree_remove;
+pub mod worktree_staging;
 pub mod worktrees;
 
 #[cfg(test)]

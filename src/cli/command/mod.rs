@@ -21,6 +21,8 @@ pub(crate) mod pause;
 pub(crate) mod pool;
 pub(crate) mod recover;
 pub(crate) mod report;
+pub(crate) mod resume;
+pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod show;
 pub(crate) mod start;

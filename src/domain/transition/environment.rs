@@ -61,7 +61,9 @@ pub(super) fn move_to(draft: &mut Draft<'_>, id: &EnvironmentId, moved: &Moved<'
     if moved.state.is_gone() {
         let environment = draft.environment(id)?;
         environment.recovery_action = None;
+        let prefix = environment.blocking_prefix();
         draft.release_lease(id, "the environment is gone")?;
+        lift_reasons(draft, id, &prefix)?;
     }
     Ok(())
 }
@@ -101,6 +103,10 @@ fn is_reason_of(prefix: &str, reason: &str) -> bool {
 }
 
 fn lift_reasons(draft: &mut Draft<'_>, id: &EnvironmentId, prefix: &str) -> Result<(), RefusedTransition> {
+    // The tasks of a run that was ended by hand stay as they were then.
+    if draft.run().fixed_by.is_some() {
+        return Ok(());
+    }
     let own_reason = |reason: &String| is_reason_of(prefix, reason);
     for task in draft.task_ids() {
         let known = draft.read_task(&task)?;
@@ -140,7 +146,8 @@ pub(super) fn verified(
     for task in draft.task_ids() {
         let known = draft.read_task(&task)?;
         let named = known.environment.as_ref() == Some(id);
-        if named && !known.state.is_terminal() && known.state != TaskState::Running {
+        let over = draft.changes.run.fixed_by.is_some();
+        if named && !over && !known.state.is_terminal() && known.state != TaskState::Running {
             let told = known.blocked_reasons.iter().filter(|known| is_reason_of(&prefix, known));
             if told.collect::<Vec<_>>() != [reason] {
                 // What was found of it before is not true any more.

@@ -42,6 +42,9 @@ pub fn apply(view: &RunView, event: &RunEvent, at: Timestamp) -> Result<Changes,
         RunEvent::TaskUnblocked { task, reason } => task::unblock(&mut draft, task, reason.as_deref())?,
         RunEvent::ExecutionInterrupted { task } => task::interrupt(&mut draft, task)?,
         RunEvent::ResumeScheduled { task } => task::schedule_resume(&mut draft, task)?,
+        RunEvent::TaskCommandGiven { task, session, command } => {
+            task::give_command(&mut draft, task, session, command)?;
+        }
         RunEvent::TaskRetryChanged { task, retry } => draft.task(task)?.retry = *retry,
         RunEvent::BlockAcknowledged { task } => task::acknowledge(&mut draft, task)?,
         RunEvent::EnvironmentRequested { task, environment } => {

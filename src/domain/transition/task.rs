@@ -174,6 +174,21 @@ pub(super) fn start(
     Ok(())
 }
 
+/// Records what a running task's own session runs; nobody else's word counts.
+pub(super) fn give_command(
+    draft: &mut Draft<'_>,
+    id: &TaskId,
+    session: &SessionId,
+    command: &[String],
+) -> Result<(), RefusedTransition> {
+    let task = draft.read_task(id)?;
+    require(task, &[TaskState::Running], TaskState::Running)?;
+    if task.session.as_ref() == Some(session) && task.command != command {
+        draft.task(id)?.command = command.to_vec();
+    }
+    Ok(())
+}
+
 /// The record of an end.
 pub(super) fn result_of(outcome: TaskOutcome, end: &WorkEnd) -> TaskResult {
     TaskResult {
