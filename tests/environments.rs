@@ -93,8 +93,8 @@ fn worktrees(repository: &Repository) -> usize {
 }
 
 fn saved(repository: &Repository) -> Vec<Value> {
-    let value = repository.json(&["salvage", "list"]);
-    value["saved"].as_array().unwrap().clone()
+    let list = repository.git(&["show", "refs/tether-local/work/r:saved.json"]);
+    serde_json::from_str::<Value>(&list).unwrap()["saved"].as_array().unwrap().clone()
 }
 
 // ---- add ----

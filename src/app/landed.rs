@@ -96,7 +96,7 @@ impl Tether {
         let identity = ["AUTHOR", "COMMITTER"].iter().fold(git, |git, role| {
             git.with_variable(format!("GIT_{role}_NAME"), "git-tether")
                 .with_variable(format!("GIT_{role}_EMAIL"), "tether@localhost")
-                .with_variable(format!("GIT_{role}_DATE"), "0 +0000")
+                .with_variable(format!("GIT_{role}_DATE"), "@0 +0000")
         });
         identity.run(["commit-tree", tree, "-p", &fork, "-m", "all at once"]).ok().map(|output| output.text())
     }

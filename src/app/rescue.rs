@@ -144,7 +144,7 @@ impl Tether {
             words.extend(["-p", base.0.as_str()]);
         }
         let identity = self.repository().identity(crate::git::Role::Committer);
-        let date = format!("{} +0000", entry.at.seconds());
+        let date = format!("@{} +0000", entry.at.seconds());
         let git = ["AUTHOR", "COMMITTER"].iter().fold(self.repository().git(), |git, role| {
             git.with_variable(format!("GIT_{role}_NAME"), identity.name.as_str())
                 .with_variable(format!("GIT_{role}_EMAIL"), identity.email.as_str())
