@@ -10,7 +10,6 @@ use super::json::{list, object};
 use crate::app::observe::RiskyWorktree;
 use crate::app::recover::{Recovery, StepOutcome, StepReport, about};
 use crate::app::status::Status;
-use crate::domain::ids::TaskAddress;
 use crate::domain::ids::{EnvironmentId, RunId, SessionId, TaskId};
 use crate::domain::view::RunView;
 use crate::plan::finding::{Finding, FindingCode};
