@@ -16,19 +16,19 @@ const RACERS: usize = 16;
 /// A run with so many tasks of the pool `codex`.
 fn with_tasks(number: usize) -> Repository {
     let repository = Repository::new();
-    repository.ok(&["start", "r"]);
+    repository.answer(&["start", "r"]);
     for task in 0..number {
-        repository.ok(&["task", "add", &format!("r/t{task:02}"), "--agent", "codex:gpt-5.4"]);
+        repository.answer(&["task", "add", &format!("r/t{task:02}"), "--agent", "codex:gpt-5.4"]);
     }
     repository
 }
 
 fn pool(repository: &Repository) -> Value {
-    repository.json(&["pool", "show", "codex"])["pool"].clone()
+    repository.ok_json(&["pool", "show", "codex"])["pool"].clone()
 }
 
 fn running(repository: &Repository) -> BTreeSet<String> {
-    let tasks = repository.json(&["task", "list", "--state", "running"]);
+    let tasks = repository.ok_json(&["task", "list", "--state", "running"]);
     tasks["tasks"].as_array().unwrap().iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -55,7 +55,7 @@ fn words(call: &str) -> Vec<String> {
 #[test]
 fn sixteen_starters_never_exceed_the_limit() {
     let repository = with_tasks(RACERS);
-    repository.ok(&["pool", "set", "codex", "--max", "3"]);
+    repository.answer(&["pool", "set", "codex", "--max", "3"]);
     let calls: Vec<_> = (0..RACERS).map(|task| words(&format!("task start r/t{task:02} --json"))).collect();
     let outputs = race(&repository, &calls);
     let codes = codes(&outputs);
@@ -66,35 +66,35 @@ fn sixteen_starters_never_exceed_the_limit() {
         assert_eq!(error["error"]["code"], "pool_full");
     }
     assert_eq!((running(&repository).len(), slots(&repository)), (3, running(&repository)));
-    let sessions = repository.json(&["session", "list", "--all"]);
+    let sessions = repository.ok_json(&["session", "list", "--all"]);
     assert_eq!(sessions["sessions"].as_array().unwrap().len(), 3, "a refused start leaves no session behind");
 }
 
 #[test]
 fn sixteen_starters_of_one_task_start_it_once_and_keep_its_place() {
     let repository = with_tasks(1);
-    repository.ok(&["pool", "set", "codex", "--max", "1"]);
+    repository.answer(&["pool", "set", "codex", "--max", "1"]);
     for round in 1..=3 {
         let calls: Vec<_> = (0..RACERS).map(|_| words("task start r/t00")).collect();
         let codes = codes(&race(&repository, &calls));
         assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
-        let task = repository.json(&["task", "show", "r/t00"])["task"].clone();
+        let task = repository.ok_json(&["task", "show", "r/t00"])["task"].clone();
         assert_eq!(task["attempts"], round);
         assert_eq!(pool(&repository)["running"], json!([{"run": "r", "task": "t00", "session": task["session"]}]));
-        repository.ok(&["task", "block", "r/t00", "--reason", "again"]);
+        repository.answer(&["task", "block", "r/t00", "--reason", "again"]);
         assert_eq!(pool(&repository)["running"], json!([]));
-        repository.ok(&["task", "unblock", "r/t00"]);
+        repository.answer(&["task", "unblock", "r/t00"]);
     }
-    let sessions = repository.json(&["session", "list", "--active"]);
+    let sessions = repository.ok_json(&["session", "list", "--active"]);
     assert_eq!(sessions["sessions"], json!([]), "sessions made up for a task end with its run");
 }
 
 #[test]
 fn sixteen_workers_get_sixteen_tasks_in_order() {
     let repository = with_tasks(RACERS + 2);
-    repository.ok(&["task", "add", "r/urgent", "--agent", "codex", "--priority", "9"]);
-    assert_eq!(repository.json(&["task", "next"])["task"]["id"], "urgent", "higher priority first");
-    assert_eq!(repository.json(&["task", "next", "r", "--pool", "codex"])["task"]["id"], "t00", "then older");
+    repository.answer(&["task", "add", "r/urgent", "--agent", "codex", "--priority", "9"]);
+    assert_eq!(repository.ok_json(&["task", "next"])["task"]["id"], "urgent", "higher priority first");
+    assert_eq!(repository.ok_json(&["task", "next", "r", "--pool", "codex"])["task"]["id"], "t00", "then older");
     assert_eq!(repository.error(75, &["task", "next", "r", "--pool", "other"]), "nothing_ready");
     let outputs = race(&repository, &vec![words("task next --json"); RACERS]);
     let started: Vec<String> = outputs
@@ -109,7 +109,7 @@ fn sixteen_workers_get_sixteen_tasks_in_order() {
     assert_eq!(started.iter().cloned().collect::<BTreeSet<_>>(), expected);
     assert_eq!(started.len(), RACERS, "each got one of its own");
     assert_eq!(pool(&repository)["queue"], json!(["r/t17"]), "what was started left the queue");
-    repository.ok(&["pool", "set", "codex", "--max", "18"]);
+    repository.answer(&["pool", "set", "codex", "--max", "18"]);
     assert_eq!(repository.error(75, &["task", "next"]), "nothing_ready");
     assert_eq!(pool(&repository)["queue"], json!(["r/t17"]), "the limit itself does not count for the queue");
 }
@@ -117,13 +117,13 @@ fn sixteen_workers_get_sixteen_tasks_in_order() {
 #[test]
 fn a_start_may_wait_for_a_place() {
     let repository = with_tasks(2);
-    repository.ok(&["pool", "set", "codex", "--max", "1"]);
-    repository.ok(&["task", "start", "r/t00"]);
+    repository.answer(&["pool", "set", "codex", "--max", "1"]);
+    repository.answer(&["task", "start", "r/t00"]);
     let mut waiting = repository.spawn(&["task", "start", "r/t01", "--wait"]);
     std::thread::sleep(Duration::from_millis(600));
     assert!(waiting.try_wait().unwrap().is_none(), "it waits");
     assert_eq!(running(&repository).len(), 1);
-    repository.ok(&["task", "done", "r/t00"]);
+    repository.answer(&["task", "done", "r/t00"]);
     let begun = Instant::now();
     assert!(waiting.wait_with_output().unwrap().status.success());
     assert!(begun.elapsed() < Duration::from_secs(10));
@@ -133,29 +133,29 @@ fn a_start_may_wait_for_a_place() {
 #[test]
 fn a_start_does_not_wait_for_what_will_never_be() {
     let repository = Repository::new();
-    repository.ok(&["start", "r"]);
-    repository.ok(&["task", "add", "r/a"]);
-    repository.ok(&["task", "add", "r/b", "--depends-on", "a"]);
-    repository.ok(&["task", "cancel", "r/a"]);
+    repository.answer(&["start", "r"]);
+    repository.answer(&["task", "add", "r/a"]);
+    repository.answer(&["task", "add", "r/b", "--depends-on", "a"]);
+    repository.answer(&["task", "cancel", "r/a"]);
     assert_eq!(repository.error(128, &["task", "start", "r/b", "--wait"]), "dependency_ended");
 }
 
 #[test]
 fn a_refused_start_changes_nothing() {
     let repository = with_tasks(2);
-    repository.ok(&["pool", "set", "codex", "--max", "1"]);
-    repository.ok(&["task", "start", "r/t00"]);
-    repository.ok(&["task", "add", "r/held", "--require", "approval"]);
-    repository.ok(&["task", "add", "r/later", "--depends-on", "t00"]);
-    repository.ok(&["session", "reserve", "main", "--id", "ended"]);
-    repository.ok(&["session", "release", "ended"]);
+    repository.answer(&["pool", "set", "codex", "--max", "1"]);
+    repository.answer(&["task", "start", "r/t00"]);
+    repository.answer(&["task", "add", "r/held", "--require", "approval"]);
+    repository.answer(&["task", "add", "r/later", "--depends-on", "t00"]);
+    repository.answer(&["session", "reserve", "main", "--id", "ended"]);
+    repository.answer(&["session", "release", "ended"]);
     let refs = repository.refs();
     assert_eq!(repository.error(75, &["task", "start", "r/t01"]), "pool_full");
     assert_eq!(repository.error(75, &["task", "next"]), "nothing_ready");
     assert_eq!(repository.error(128, &["task", "start", "r/t00"]), "illegal_transition");
     assert_eq!(repository.error(128, &["task", "start", "r/held"]), "gate_pending");
     assert_eq!(repository.error(128, &["task", "start", "r/later"]), "dependency_open");
-    repository.ok(&["pool", "fail", "codex"]);
+    repository.answer(&["pool", "fail", "codex"]);
     let refs_after_failure = repository.refs();
     assert_eq!(repository.error(75, &["task", "start", "r/t01"]), "pool_backing_off");
     assert_eq!(repository.error(3, &["task", "start", "r/later", "--session", "ended"]), "session_ended");
@@ -167,19 +167,19 @@ fn a_refused_start_changes_nothing() {
 #[test]
 fn agents_of_one_family_share_a_pool() {
     let repository = Repository::new();
-    repository.ok(&["start", "r"]);
-    repository.ok(&["task", "add", "r/a", "--agent", "codex:gpt-5.4"]);
-    repository.ok(&["task", "add", "r/b", "--agent", "codex:gpt-5.4-mini"]);
-    repository.ok(&["pool", "set", "codex", "--max", "1"]);
-    repository.ok(&["task", "start", "r/a"]);
+    repository.answer(&["start", "r"]);
+    repository.answer(&["task", "add", "r/a", "--agent", "codex:gpt-5.4"]);
+    repository.answer(&["task", "add", "r/b", "--agent", "codex:gpt-5.4-mini"]);
+    repository.answer(&["pool", "set", "codex", "--max", "1"]);
+    repository.answer(&["task", "start", "r/a"]);
     assert_eq!(repository.error(75, &["task", "start", "r/b"]), "pool_full");
-    assert_eq!(repository.json(&["task", "show", "r/b"])["task"]["pool"], "codex");
+    assert_eq!(repository.ok_json(&["task", "show", "r/b"])["task"]["pool"], "codex");
 }
 
 #[test]
 fn every_state_but_running_gives_the_place_back() {
     let repository = with_tasks(1);
-    repository.ok(&["pool", "set", "codex", "--max", "1"]);
+    repository.answer(&["pool", "set", "codex", "--max", "1"]);
     let ends: [&[&str]; 5] = [
         &["task", "block", "r/t00", "--reason", "x"],
         &["task", "done", "r/t00"],
@@ -189,15 +189,15 @@ fn every_state_but_running_gives_the_place_back() {
     ];
     for end in ends {
         let repository = with_tasks(1);
-        repository.ok(&["pool", "set", "codex", "--max", "1"]);
-        repository.ok(&["task", "start", "r/t00"]);
+        repository.answer(&["pool", "set", "codex", "--max", "1"]);
+        repository.answer(&["task", "start", "r/t00"]);
         assert_eq!(slots(&repository).len(), 1);
-        repository.ok(end);
+        repository.answer(end);
         assert_eq!(slots(&repository).len(), 0, "{end:?}");
     }
-    repository.ok(&["task", "start", "r/t00"]);
-    repository.ok(&["gate", "open", "r", "--key", "k", "--id", "g"]);
-    repository.ok(&["abort", "r/g"]);
+    repository.answer(&["task", "start", "r/t00"]);
+    repository.answer(&["gate", "open", "r", "--key", "k", "--id", "g"]);
+    repository.answer(&["abort", "r/g"]);
     assert_eq!(slots(&repository).len(), 0);
 }
 
@@ -236,9 +236,9 @@ fn the_back_off_doubles_outlives_processes_and_is_cleared_by_a_success() {
 #[test]
 fn an_interruption_frees_the_place_and_is_no_failure() {
     let repository = with_tasks(1);
-    let mut owner = repository.program("sleep", &["600"]).spawn().unwrap();
-    repository.ok(&["session", "reserve", "main", "--id", "s", "--pid", &owner.id().to_string()]);
-    repository.ok(&["task", "start", "r/t00", "--session", "s"]);
+    let mut owner = repository.command("sleep").args(["600"]).spawn().unwrap();
+    repository.answer(&["session", "reserve", "main", "--id", "s", "--pid", &owner.id().to_string()]);
+    repository.answer(&["task", "start", "r/t00", "--session", "s"]);
     owner.kill().unwrap();
     owner.wait().unwrap();
     repository.tether(&["recover"]);
@@ -249,11 +249,11 @@ fn an_interruption_frees_the_place_and_is_no_failure() {
 #[test]
 fn a_place_whose_starter_died_between_its_two_swaps_is_found_by_recovery() {
     let repository = with_tasks(1);
-    repository.ok(&["pool", "set", "codex", "--max", "1"]);
-    let mut owner = repository.program("sleep", &["600"]).spawn().unwrap();
-    repository.ok(&["session", "reserve", "main", "--id", "s", "--pid", &owner.id().to_string()]);
+    repository.answer(&["pool", "set", "codex", "--max", "1"]);
+    let mut owner = repository.command("sleep").args(["600"]).spawn().unwrap();
+    repository.answer(&["session", "reserve", "main", "--id", "s", "--pid", &owner.id().to_string()]);
     let before = repository.git(&["rev-parse", "refs/tether/runs/r"]);
-    repository.ok(&["task", "start", "r/t00", "--session", "s"]);
+    repository.answer(&["task", "start", "r/t00", "--session", "s"]);
     repository.git(&["update-ref", "refs/tether/runs/r", &before]);
     repository.tether(&["recover"]);
     assert_eq!(slots(&repository).len(), 1, "its starter lives: it may be about to start the task");
@@ -261,14 +261,14 @@ fn a_place_whose_starter_died_between_its_two_swaps_is_found_by_recovery() {
     owner.wait().unwrap();
     repository.tether(&["recover"]);
     assert_eq!(slots(&repository).len(), 0);
-    repository.ok(&["task", "start", "r/t00"]);
+    repository.answer(&["task", "start", "r/t00"]);
 }
 
 #[test]
 fn a_failed_task_is_tried_again_after_its_pause_so_often_and_no_more() {
     let repository = Repository::new();
-    repository.ok(&["start", "r"]);
-    repository.ok(&["task", "add", "r/t", "--retries", "2", "--retry-backoff", "1m"]);
+    repository.answer(&["start", "r"]);
+    repository.answer(&["task", "add", "r/t", "--retries", "2", "--retry-backoff", "1m"]);
     let at = |minute: u32| format!("2030-01-01T00:{minute:02}:00Z");
     for (minute, state) in [(0, "queued"), (1, "queued"), (2, "failed")] {
         repository.json_at(&at(minute), 0, &["task", "start", "r/t"]);
@@ -282,31 +282,31 @@ fn a_failed_task_is_tried_again_after_its_pause_so_often_and_no_more() {
             assert_eq!(next["error"]["code"], "nothing_ready");
         }
     }
-    let run = repository.json(&["show", "r"]);
+    let run = repository.ok_json(&["show", "r"]);
     assert_eq!((&run["run"]["status"], &run["tasks"][0]["attempts"]), (&json!("failed"), &json!(3)));
 }
 
 #[test]
 fn a_success_that_was_reviewed_clears_the_back_off() {
     let repository = Repository::new();
-    repository.ok(&["start", "r"]);
-    repository.ok(&["task", "add", "r/t", "--pool", "p", "--require", "review"]);
-    repository.ok(&["task", "start", "r/t"]);
-    repository.ok(&["task", "done", "r/t"]);
-    repository.ok(&["pool", "fail", "p"]);
-    repository.ok(&["approve", "r/review-t"]);
-    assert_eq!(repository.json(&["pool", "show", "p"])["pool"]["failures"], 0);
+    repository.answer(&["start", "r"]);
+    repository.answer(&["task", "add", "r/t", "--pool", "p", "--require", "review"]);
+    repository.answer(&["task", "start", "r/t"]);
+    repository.answer(&["task", "done", "r/t"]);
+    repository.answer(&["pool", "fail", "p"]);
+    repository.answer(&["approve", "r/review-t"]);
+    assert_eq!(repository.ok_json(&["pool", "show", "p"])["pool"]["failures"], 0);
 }
 
 #[test]
 fn what_is_not_there_can_be_cleared_and_is_not_shown() {
     let repository = Repository::new();
-    repository.ok(&["pool", "clear", "nope"]);
+    repository.answer(&["pool", "clear", "nope"]);
     assert_eq!(repository.refs().lines().filter(|line| line.contains("tether")).count(), 0);
     assert_eq!(repository.error(128, &["pool", "show", "nope"]), "unknown_pool");
-    repository.ok(&["start", "r"]);
-    repository.ok(&["task", "add", "r/t", "--pool", "p"]);
-    assert_eq!(repository.json(&["pool", "show", "p"])["pool"]["queue"], json!(["r/t"]));
+    repository.answer(&["start", "r"]);
+    repository.answer(&["task", "add", "r/t", "--pool", "p"]);
+    assert_eq!(repository.ok_json(&["pool", "show", "p"])["pool"]["queue"], json!(["r/t"]));
     repository.exits(129, &["pool", "set", "p", "--max", "-1"]);
     repository.exits(129, &["pool", "set", "p", "--max", "many"]);
 }
@@ -314,19 +314,19 @@ fn what_is_not_there_can_be_cleared_and_is_not_shown() {
 #[test]
 fn the_queue_holds_what_may_start() {
     let repository = Repository::new();
-    repository.ok(&["start", "r"]);
-    repository.ok(&["start", "still"]);
-    repository.ok(&["task", "add", "r/a", "--pool", "p"]);
-    repository.ok(&["task", "add", "r/b", "--pool", "p", "--depends-on", "a", "--priority", "5"]);
-    repository.ok(&["task", "add", "r/c", "--pool", "p", "--require", "approval"]);
-    repository.ok(&["task", "add", "still/d", "--pool", "p", "--priority", "9"]);
-    let queue = |repository: &Repository| repository.json(&["pool", "show", "p"])["pool"]["queue"].clone();
+    repository.answer(&["start", "r"]);
+    repository.answer(&["start", "still"]);
+    repository.answer(&["task", "add", "r/a", "--pool", "p"]);
+    repository.answer(&["task", "add", "r/b", "--pool", "p", "--depends-on", "a", "--priority", "5"]);
+    repository.answer(&["task", "add", "r/c", "--pool", "p", "--require", "approval"]);
+    repository.answer(&["task", "add", "still/d", "--pool", "p", "--priority", "9"]);
+    let queue = |repository: &Repository| repository.ok_json(&["pool", "show", "p"])["pool"]["queue"].clone();
     assert_eq!(queue(&repository), json!(["still/d", "r/a"]));
-    repository.ok(&["pause", "still"]);
+    repository.answer(&["pause", "still"]);
     assert_eq!(queue(&repository), json!(["r/a"]));
-    repository.ok(&["approve", "r/approval-c"]);
+    repository.answer(&["approve", "r/approval-c"]);
     assert_eq!(queue(&repository), json!(["r/a", "r/c"]));
-    repository.ok(&["task", "start", "r/a"]);
-    repository.ok(&["task", "done", "r/a"]);
+    repository.answer(&["task", "start", "r/a"]);
+    repository.answer(&["task", "done", "r/a"]);
     assert_eq!(queue(&repository), json!(["r/b", "r/c"]));
 }

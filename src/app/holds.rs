@@ -158,6 +158,7 @@ impl Tether {
             session: session.clone(),
             host: self.host_id(),
             expires_at: Some(now.plus(length)),
+            remote_lease: false,
         };
         let taken =
             self.ledger().change_single::<Claim, std::convert::Infallible>(&(kind, key.to_owned()), now, |before| {
@@ -208,6 +209,9 @@ impl Tether {
         };
         for task in before.tasks.values().filter(|task| task.state == TaskState::Running).filter(stopped) {
             self.let_go(task, state_of(&task.id).unwrap_or(task.state))?;
+            if let Some(environment) = now.environment_of(task).filter(|known| known.held_lease().is_none()) {
+                self.give_place_back(run, environment)?;
+            }
         }
         let ended = |task: &&Task| !task.state.is_terminal() && state_of(&task.id).is_some_and(TaskState::is_terminal);
         self.tell_parent(&now.run, before.tasks.values().filter(ended))?;

@@ -3,35 +3,45 @@
 //! The public API of the library: every command of the program is a method of [`tether::Tether`]. Must not know how anything is
 //! shown, nor any exit code.
 
+mod adopt;
 pub mod checkpoint;
 mod claims;
 pub mod demo;
 pub mod doctor;
 pub mod environment;
+mod environment_spec;
 pub mod evidence;
 pub mod execution;
 pub mod failure;
 pub mod gate;
+mod held_work;
 pub mod hierarchy;
 pub mod history;
 mod holds;
+mod landed;
+mod lease;
 mod leftovers;
 mod local;
+mod making;
 pub mod observe;
 pub mod places;
 pub mod pool;
 pub mod recover;
+pub mod removal;
 mod repair;
 pub mod report;
+mod rescue;
 pub mod reserve;
 pub mod restore;
 pub mod resume;
 pub mod run;
+pub mod salvage;
 pub mod saving;
 pub mod session;
 mod snapshot_sink;
 pub mod status;
 pub mod supervise;
+pub mod sync;
 pub mod task;
 pub mod tether;
 

@@ -21,11 +21,14 @@ pub mod history;
 pub mod journal;
 pub mod ledger;
 mod locks;
+pub mod merge;
 mod open;
 mod pack;
 mod placed;
+pub mod release;
 pub mod runs;
 pub mod singles;
+mod turns;
 mod values;
 pub mod work;
 

@@ -6,8 +6,10 @@ pub mod cleanliness;
 pub mod clock;
 pub mod host;
 pub mod live;
+pub mod making_lock;
 pub mod paths;
 pub mod processes;
+pub mod remote;
 pub mod shell;
 pub mod snapshot;
 pub mod supervise;
@@ -17,6 +19,7 @@ pub mod worktree_make;
 pub mod worktree_mark;
 mod worktree_register;
 pub mod worktree_remove;
+pub mod worktree_staging;
 pub mod worktrees;
 
 #[cfg(test)]

@@ -1,107 +1,121 @@
-//! A repository to type `git tether` in: temporary, hermetic, with the real program.
+//! A repository of its own for each test, and the real program in it, without anything of the machine's or the caller's settings.
 
-#![allow(dead_code, reason = "each test target uses its part")]
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "shared by tests, each of which uses a part of it"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// A repository with one commit.
+/// A repository below a temporary directory, with one commit on `main`.
 pub(crate) struct Repository {
-    directory: tempfile::TempDir,
-}
-
-impl Default for Repository {
-    fn default() -> Self {
-        Self::new()
-    }
+    /// The temporary directory around it, for worktrees and other things beside it.
+    pub(crate) root: tempfile::TempDir,
+    /// The repository's main checkout.
+    pub(crate) path: PathBuf,
 }
 
 impl Repository {
-    /// A new one, with branch `main`.
+    /// A repository with the file `README` in its first commit.
     pub(crate) fn new() -> Self {
-        let repository = Self { directory: tempfile::tempdir().unwrap() };
-        std::fs::create_dir(repository.path()).unwrap();
+        Self::pinned(&[])
+    }
+
+    /// The same, its first commit made with these variables.
+    pub(crate) fn pinned(variables: &[(&str, &str)]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().canonicalize().unwrap().join("repository");
+        std::fs::create_dir(&path).unwrap();
+        let repository = Self { root, path };
         repository.git(&["init", "-q", "-b", "main"]);
-        repository.git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+        std::fs::write(repository.path.join("README"), "read me\n").unwrap();
+        repository.git(&["add", "README"]);
+        let mut commit = repository.command("git");
+        commit.args(["commit", "-q", "-m", "First"]).envs(variables.iter().copied());
+        assert!(commit.status().unwrap().success());
         repository
     }
 
-    /// Its worktree.
-    pub(crate) fn path(&self) -> PathBuf {
-        self.directory.path().join("repo")
-    }
-
-    /// The directory around it: a home, scratch files.
-    pub(crate) fn around(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// A program in it, with an environment of its own.
-    pub(crate) fn program(&self, program: &str, arguments: &[&str]) -> Command {
+    /// `program` in the repository, with a clean environment in which `git tether` is the program under test.
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.args(arguments).current_dir(self.path()).stdin(Stdio::null()).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", self.directory.path()).env("LC_ALL", "C.UTF-8").env("GIT_CONFIG_NOSYSTEM", "1");
-        command.env("GIT_CEILING_DIRECTORIES", self.directory.path());
-        for who in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{who}_NAME"), "Ada").env(format!("GIT_{who}_EMAIL"), "ada@example.com");
+        command.env_clear().current_dir(&self.path).env("PATH", path_with_tether());
+        command.env("HOME", self.root.path()).env("GIT_CONFIG_NOSYSTEM", "1").env("LC_ALL", "C").env("TZ", "UTC");
+        for role in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{role}_NAME"), "Ada").env(format!("GIT_{role}_EMAIL"), "ada@example.com");
         }
         command
     }
 
-    /// `git tether`, not yet started.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        self.program(env!("CARGO_BIN_EXE_git-tether"), arguments)
-    }
-
-    /// `git`; it has to work. Answers with what it printed.
+    /// Runs git, which has to succeed, and answers with what it printed.
+    #[track_caller]
     pub(crate) fn git(&self, arguments: &[&str]) -> String {
-        let output = self.program("git", arguments).output().unwrap();
+        let output = self.command("git").args(arguments).output().unwrap();
         assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// `git tether`, to its end.
+    /// Runs git-tether.
     pub(crate) fn tether(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        self.command(env!("CARGO_BIN_EXE_git-tether")).args(arguments).output().unwrap()
     }
 
-    /// `git tether`, started.
-    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
-        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    /// Runs git-tether, which has to end with 0, and answers with what it printed.
+    #[track_caller]
+    pub(crate) fn answer(&self, arguments: &[&str]) -> String {
+        let output = self.tether(arguments);
+        assert!(output.status.success(), "git tether {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// `git tether`; it has to end with `code`. Answers with what it printed.
-    pub(crate) fn exits(&self, code: i32, arguments: &[&str]) -> String {
-        checked(code, arguments, &self.tether(arguments))
-    }
-
-    /// The same with exit code 0.
-    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
-        self.exits(0, arguments)
-    }
-
-    /// The JSON answer of a call that ends with 0.
+    /// Runs git-tether with `--json` and answers with its object, whatever it ended with.
+    #[track_caller]
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.tether(&with_json(arguments));
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            let beside = String::from_utf8_lossy(&output.stderr);
+            panic!("git tether {arguments:?}: {error}: {text}{beside}")
+        })
+    }
+
+    /// Starts git-tether, its output kept.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(env!("CARGO_BIN_EXE_git-tether"));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs git-tether, which has to end with `code`, and answers with what it printed.
+    #[track_caller]
+    pub(crate) fn exits(&self, code: i32, arguments: &[&str]) -> String {
+        self.exits_at(None, code, arguments)
+    }
+
+    /// Runs git-tether with `--json`, which has to end with 0, and answers with its object.
+    #[track_caller]
+    pub(crate) fn ok_json(&self, arguments: &[&str]) -> Value {
         self.json_of(0, arguments)
     }
 
-    /// The JSON answer of a call that ends with `code`.
+    /// Runs git-tether with `--json`, which has to end with `code`, and answers with its object.
+    #[track_caller]
     pub(crate) fn json_of(&self, code: i32, arguments: &[&str]) -> Value {
-        parsed(&self.exits(code, &with_json(arguments)))
+        serde_json::from_str(&self.exits(code, &with_json(arguments))).unwrap()
     }
 
-    /// The JSON answer of a call at another time.
+    /// The same at another time.
+    #[track_caller]
     pub(crate) fn json_at(&self, time: &str, code: i32, arguments: &[&str]) -> Value {
-        let arguments = with_json(arguments);
-        let output = self.command(&arguments).env("GIT_TETHER_NOW", time).output().unwrap();
-        parsed(&checked(code, &arguments, &output))
+        serde_json::from_str(&self.exits_at(Some(time), code, &with_json(arguments))).unwrap()
     }
 
     /// The code of the error that a call ends with.
+    #[track_caller]
     pub(crate) fn error(&self, code: i32, arguments: &[&str]) -> String {
         self.json_of(code, arguments)["error"]["code"].as_str().unwrap_or_default().to_owned()
     }
@@ -110,22 +124,26 @@ impl Repository {
     pub(crate) fn refs(&self) -> String {
         self.git(&["for-each-ref"])
     }
+
+    #[track_caller]
+    fn exits_at(&self, time: Option<&str>, code: i32, arguments: &[&str]) -> String {
+        let mut command = self.command(env!("CARGO_BIN_EXE_git-tether"));
+        let output = command.args(arguments).envs(time.map(|time| ("GIT_TETHER_NOW", time))).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let beside = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "git tether {arguments:?}\n{said}\n{beside}");
+        said
+    }
 }
 
 fn with_json<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    let end = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
-    let mut words = arguments.to_vec();
-    words.insert(end, "--json");
-    words
+    let at = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
+    [&arguments[..at], &["--json"], &arguments[at..]].concat()
 }
 
-fn parsed(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
-
-fn checked(code: i32, arguments: &[&str], output: &Output) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(code), "git tether {arguments:?}\n{stdout}\n{stderr}");
-    stdout
+/// A `PATH` on which `git tether` is the program under test.
+pub(crate) fn path_with_tether() -> std::ffi::OsString {
+    let ours = Path::new(env!("CARGO_BIN_EXE_git-tether")).parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(ours).chain(std::env::split_paths(&path))).unwrap()
 }
