@@ -31,11 +31,13 @@ mod rescue;
 pub mod reserve;
 pub mod resume;
 pub mod run;
+pub mod salvage;
 pub mod saving;
 pub mod session;
 mod snapshot_sink;
 pub mod status;
 pub mod supervise;
+pub mod sync;
 pub mod task;
 pub mod tether;
 
