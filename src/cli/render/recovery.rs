@@ -10,12 +10,10 @@ use super::json::{list, object};
 use crate::app::observe::RiskyWorktree;
 use crate::app::recover::{Recovery, StepOutcome, StepReport, about};
 use crate::app::status::Status;
-use crate::domain::ids::TaskAddress;
 use crate::domain::ids::{EnvironmentId, RunId, SessionId, TaskId};
 use crate::domain::view::RunView;
 use crate::plan::finding::{Finding, FindingCode};
 use crate::plan::observation::Dirt;
-use crate::plan::step::Step;
 use crate::record::fields;
 
 fn shown(value: Option<&impl ToString>) -> Value {
