@@ -57,6 +57,13 @@ pub(crate) fn stream_line(report: &StepReport) -> Vec<u8> {
     let mut value = object("recovery_event", []);
     if let (Value::Object(line), Value::Object(step)) = (&mut value, step(report)) {
         line.extend(step);
+        let finding = match &report.step {
+            Step::NoteEnvironment { finding, .. } => Some(finding),
+            _ => None,
+        };
+        line.insert("health".to_owned(), shown(finding.map(|finding| finding.health).as_ref()));
+        line.insert("recovery_status".to_owned(), shown(finding.map(|finding| finding.status).as_ref()));
+        line.insert("recovery_action".to_owned(), shown(finding.and_then(|finding| finding.action).as_ref()));
     }
     let mut text = value.to_string();
     text.push('\n');
