@@ -384,7 +384,7 @@ pub fn transact_with<T, E: std::error::Error + 'static>(
 pub struct ChainCommit {
     /// Its id.
     pub id: ObjectId,
-    /// Its tree: what [`tree::read`](super::tree::read) and its fellows take.
+    /// Its tree: what [`tree::read`] and its fellows take.
     pub tree: ObjectId,
     /// Its parents; the first is the one before it in the chain.
     pub parents: Vec<ObjectId>,
