@@ -116,10 +116,10 @@ impl Exchange<'_> {
 
     /// A pair whose run has another name here than there: what is new on either side is written on the other under its name.
     fn exchange_translated(&mut self, pair: &Pair) -> Result<(), Failure> {
-        let news_from_there = !pair.bases.contains(&pair.theirs) && !self.is_settled_at(&pair.there, pair.theirs);
-        let news_from_here = !pair.bases.contains(&pair.ours);
-        let takes = self.direction.takes() && news_from_there;
-        let sends = self.direction.sends() && news_from_here;
+        let changed_there = !pair.bases.contains(&pair.theirs) && !self.is_settled_at(&pair.there, pair.theirs);
+        let unseen_there = !pair.bases.contains(&pair.ours);
+        let takes = self.direction.takes() && changed_there;
+        let sends = self.direction.sends() && unseen_there;
         if !takes && !sends {
             self.settling.extend(self.settled.get_key_value(&pair.there).map(|(key, tip)| (key.clone(), *tip)));
             return Ok(());
@@ -134,11 +134,9 @@ impl Exchange<'_> {
                 self.report.joined(&local_name(&pair.here)?);
             }
         }
-        if sends {
-            if let Some(joined) = self.join_runs(pair, &pair.there, &theirs, &ours)? {
-                self.will_send(&pair.there, Some(pair.theirs), joined);
-                return Ok(());
-            }
+        if sends && let Some(joined) = self.join_runs(pair, &pair.there, &theirs, &ours)? {
+            self.will_send(&pair.there, Some(pair.theirs), joined);
+            return Ok(());
         }
         self.settle(&pair.there, pair.theirs);
         Ok(())
