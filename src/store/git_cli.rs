@@ -20,6 +20,7 @@ use super::names::{RefName, RefPrefix};
 use super::objects::{Batch, ObjectStore};
 use super::pack::sync_directory;
 use super::release::{ReleaseError, Released, release};
+use super::turns::{self, Turn};
 use crate::git::{Git, GitError};
 
 /// How long a lock that somebody holds is waited for.
@@ -281,6 +282,10 @@ impl Backend for GitBackend {
         self.objects.read(id, limit)
     }
 
+    fn turn(&self, name: &RefName) -> Option<Turn> {
+        turns::wait(&self.common, name)
+    }
+
     fn batch(&self) -> Batch {
         self.objects.batch()
     }
@@ -309,7 +314,7 @@ impl Backend for GitBackend {
         fold(&self.objects.packs, &self.common)
     }
 
-    fn release(&self, tip: gix::ObjectId) -> Result<Released, ReleaseError> {
+    fn release(&self, tip: Option<gix::ObjectId>) -> Result<Released, ReleaseError> {
         release(&self.objects.packs, &self.common, self.refs.git(), tip)
     }
 

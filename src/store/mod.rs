@@ -27,6 +27,7 @@ mod placed;
 pub mod release;
 pub mod runs;
 pub mod singles;
+mod turns;
 mod values;
 pub mod work;
 

@@ -23,6 +23,11 @@ pub(crate) struct Repository {
 impl Repository {
     /// A repository with the file `README` in its first commit.
     pub(crate) fn new() -> Self {
+        Self::pinned(&[])
+    }
+
+    /// The same, its first commit made with these variables.
+    pub(crate) fn pinned(variables: &[(&str, &str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().canonicalize().unwrap().join("repository");
         std::fs::create_dir(&path).unwrap();
@@ -30,7 +35,9 @@ impl Repository {
         repository.git(&["init", "-q", "-b", "main"]);
         std::fs::write(repository.path.join("README"), "read me\n").unwrap();
         repository.git(&["add", "README"]);
-        repository.git(&["commit", "-q", "-m", "First"]);
+        let mut commit = repository.command("git");
+        commit.args(["commit", "-q", "-m", "First"]).envs(variables.iter().copied());
+        assert!(commit.status().unwrap().success());
         repository
     }
 

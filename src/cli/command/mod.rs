@@ -25,6 +25,7 @@ pub(crate) mod recover;
 pub(crate) mod report;
 pub(crate) mod resume;
 pub(crate) mod run;
+pub(crate) mod salvage;
 pub(crate) mod session;
 pub(crate) mod show;
 pub(crate) mod start;
