@@ -16,3 +16,6 @@ pub use field::InvalidField;
 pub use json::{
     InvalidRecord, LARGEST_RECORD, Record, Stored, attach, decode, document, encode, fields, to_json, usage,
 };
+
+#[cfg(test)]
+mod tests;
