@@ -190,7 +190,7 @@ impl From<ReadError> for Failure {
             ReadError::Name(_) => return Self::usage("invalid_id", error.to_string()),
             ReadError::Record { source: InvalidRecord::NewerSchema { .. }, .. } => "newer_schema",
             ReadError::Record { source: InvalidRecord::TooLarge { .. }, .. } => "record_too_large",
-            ReadError::Record { .. } => "invalid_record",
+            ReadError::Record { .. } | ReadError::Misnamed { .. } => "invalid_record",
             ReadError::Ref { .. } => "unreadable_ref",
             ReadError::Unusable { .. } => "unusable_ref",
             ReadError::Commit { .. } | ReadError::Tree { .. } | ReadError::Incomplete { .. } => "torn_record",
@@ -243,7 +243,7 @@ impl<E: Error + Into<Self> + 'static> From<WriteRecordError<E>> for Failure {
             WriteRecordError::Contended { .. } => {
                 Self::busy("contended", chain_of(&error)).hint("many are writing at once; try again")
             }
-            WriteRecordError::Append(append) => append.into(),
+            WriteRecordError::Append(append) => (*append).into(),
         }
     }
 }

@@ -43,12 +43,11 @@ impl Tether {
 
     /// A session that exists.
     pub fn require_session(&self, id: &SessionId) -> Result<Session, Failure> {
-        match self.ledger().read_single::<Session>(id)? {
-            Some(session) => Ok(session),
-            None => {
-                let known = self.ledger().list_singles::<Session>()?.0;
-                Err(Failure::unknown("session", id.as_str(), known.iter().map(|session| session.id.as_str())))
-            }
+        if let Some(session) = self.ledger().read_single::<Session>(id)? {
+            Ok(session)
+        } else {
+            let known = self.ledger().list_singles::<Session>()?.0;
+            Err(Failure::unknown("session", id.as_str(), known.iter().map(|session| session.id.as_str())))
         }
     }
 
@@ -159,7 +158,7 @@ impl Tether {
 
     /// Lets go of what tasks held that ran in `before` and do not run any more, and writes the report of a run that has ended.
     pub(super) fn settle_after(&self, run: &RunId, before: &RunView) -> Result<(), Failure> {
-        let need = before.tasks.keys().fold(Need::run(), |need, task| need.with_task(task));
+        let need = before.tasks.keys().fold(Need::run(), super::super::store::runs::Need::with_task);
         let Some(now) = self.ledger().read_run(run, &need)?.map(|read| read.view) else { return Ok(()) };
         for task in before.tasks.values().filter(|task| task.state == TaskState::Running) {
             if now.tasks.get(&task.id).is_some_and(|task| task.state == TaskState::Running) {

@@ -1,5 +1,5 @@
 //! What only this machine knows, kept below `<common dir>/tether/` and never in a ref: the commands that it recorded itself, and
-//! the process of a session's command.
+//! the process of a session's command, the snapshots that it made itself.
 //!
 //! Invariant: a file is replaced as a whole or not at all.
 
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::app::failure::Failure;
 use crate::app::tether::Tether;
-use crate::domain::ids::{RunId, SessionId, TaskId};
+use crate::domain::ids::{Oid, RunId, SessionId, TaskId};
 use crate::domain::session::ProcessFingerprint;
 
 fn failed(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
@@ -67,6 +67,29 @@ impl Tether {
         let _ = std::fs::remove_file(self.command_process_file(session));
     }
 
+    fn saved_here_file(&self, run: &str) -> PathBuf {
+        self.repository().tether_dir().join("saved").join(run)
+    }
+
+    /// Writes down that this machine itself made a snapshot. A line that a power cut takes only means that content filters are not
+    /// run when it is restored.
+    pub(super) fn note_saved_here(&self, run: &str, snapshot: &Oid) -> Result<(), Failure> {
+        let path = self.saved_here_file(run);
+        let parent = path.parent().unwrap_or(&path);
+        std::fs::create_dir_all(parent).map_err(|error| failed("create", parent, &error))?;
+        // One short line, appended in one write: two processes never mix theirs.
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&path);
+        file.and_then(|mut file| file.write_all(format!("{snapshot}\n").as_bytes()))
+            .map_err(|error| failed("write", &path, &error))
+    }
+
+    /// Whether this machine itself made a snapshot.
+    pub(super) fn saved_here(&self, run: &str, snapshot: &Oid) -> bool {
+        std::fs::read_to_string(self.saved_here_file(run)).is_ok_and(|text| text.lines().any(|line| line == snapshot.0))
+    }
+
+    /// Replaces a file as a whole, on disk when it returns.
+    #[allow(clippy::unused_self, reason = "only who has the repository open writes beside it")]
     pub(super) fn write_local(&self, path: &std::path::Path, content: &[u8]) -> Result<(), Failure> {
         let parent = path.parent().unwrap_or(path);
         std::fs::create_dir_all(parent).map_err(|error| failed("create", parent, &error))?;

@@ -4,8 +4,12 @@
 //! shown, nor any exit code.
 
 pub mod checkpoint;
+mod claims;
+pub mod demo;
+pub mod doctor;
 pub mod environment;
 pub mod evidence;
+pub mod execution;
 pub mod failure;
 mod holds;
 mod leftovers;
@@ -14,12 +18,16 @@ pub mod observe;
 pub mod places;
 pub mod pool;
 pub mod recover;
+mod repair;
 pub mod report;
-mod resume;
+pub mod reserve;
+pub mod resume;
 pub mod run;
 pub mod saving;
 pub mod session;
+mod snapshot_sink;
 pub mod status;
+pub mod supervise;
 pub mod task;
 pub mod tether;
 

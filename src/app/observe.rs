@@ -88,7 +88,7 @@ impl Tether {
             .map_err(|error| Failure::fatal("worktrees_unreadable", chain_of(&error)))?;
         let mounts = Mounts::read().map_err(|error| Failure::fatal("mounts_unreadable", chain_of(&error)))?;
         self.observe_places(records, &list, &mounts, &mut seen);
-        self.observe_unnamed(records, scope, &list, &mut seen)?;
+        self.observe_unnamed(records, scope, &list, &mut seen);
         for view in records.runs.values() {
             for task in view.tasks.values().filter(|task| !task.command.is_empty()) {
                 if self.trusts_command(&view.run.id, &task.id, &task.command) {
@@ -105,6 +105,17 @@ impl Tether {
             seen.leftovers = self.find_leftovers()?;
         }
         Ok(seen)
+    }
+
+    /// What stands where an environment is recorded; how much of it is not committed is not looked at.
+    pub(super) fn see_place(&self, run: &RunId, environment: &Environment) -> Result<PlaceSeen, Failure> {
+        let list = read_worktrees(self.repository())
+            .map_err(|error| Failure::fatal("worktrees_unreadable", chain_of(&error)))?;
+        let mounts = Mounts::read().map_err(|error| Failure::fatal("mounts_unreadable", chain_of(&error)))?;
+        Ok(match self.look_first(run, environment, &list, &mounts) {
+            FirstLook::Told(place) => place,
+            FirstLook::Worktree(found) => there(Dirt::Unreadable("it was not looked at".to_owned()), found),
+        })
     }
 
     fn observe_places(&self, records: &Records, list: &WorktreeList, mounts: &Mounts, seen: &mut Observation) {
@@ -242,24 +253,18 @@ impl Tether {
     }
 
     /// Worktrees that bear our mark and that no record names.
-    fn observe_unnamed(
-        &self,
-        records: &Records,
-        scope: &Scope,
-        list: &WorktreeList,
-        seen: &mut Observation,
-    ) -> Result<(), Failure> {
+    fn observe_unnamed(&self, records: &Records, scope: &Scope, list: &WorktreeList, seen: &mut Observation) {
         let mut unnamed = Vec::new();
         for registration in list.linked() {
             let Some(mark) = &registration.mark else { continue };
             let (run, environment) =
                 (RunId::new(mark.run.as_str()).ok(), EnvironmentId::new(mark.environment.as_str()).ok());
             let in_scope = scope.runs.is_empty() || run.as_ref().is_some_and(|run| scope.runs.contains(run));
-            if in_scope && !self.is_named(records, run.as_ref(), environment.as_ref()) {
-                if let (Some(run), Some(environment)) = (&run, &environment) {
-                    if self.is_being_made(run, environment) {
-                        continue;
-                    }
+            if in_scope && !is_named(records, run.as_ref(), environment.as_ref()) {
+                if let (Some(run), Some(environment)) = (&run, &environment)
+                    && self.is_being_made(run, environment)
+                {
+                    continue;
                 }
                 unnamed.push((registration, run, environment));
             }
@@ -277,17 +282,6 @@ impl Tether {
                 seen: seen_there,
             });
         }
-        Ok(())
-    }
-
-    /// Whether a record names the environment of a mark; a run that cannot be read may name anything.
-    fn is_named(&self, records: &Records, run: Option<&RunId>, environment: Option<&EnvironmentId>) -> bool {
-        let (Some(run), Some(environment)) = (run, environment) else { return false };
-        if records.unreadable.iter().any(|(name, _)| name == run.as_str()) {
-            return true;
-        }
-        let view = records.runs.get(run);
-        view.and_then(|view| view.environments.get(environment)).is_some_and(|known| !known.state.is_gone())
     }
 
     /// Work at risk in every worktree of the repository, whoever made it: path and words; read-only.
@@ -327,6 +321,16 @@ pub struct RiskyWorktree {
     pub unpushed: u64,
     /// Whether tether made it.
     pub ours: bool,
+}
+
+/// Whether a record names the environment of a mark; a run that cannot be read may name anything.
+fn is_named(records: &Records, run: Option<&RunId>, environment: Option<&EnvironmentId>) -> bool {
+    let (Some(run), Some(environment)) = (run, environment) else { return false };
+    if records.unreadable.iter().any(|(name, _)| name == run.as_str()) {
+        return true;
+    }
+    let view = records.runs.get(run);
+    view.and_then(|view| view.environments.get(environment)).is_some_and(|known| !known.state.is_gone())
 }
 
 fn sessions_of(view: &crate::domain::view::RunView) -> BTreeSet<crate::domain::ids::SessionId> {

@@ -53,8 +53,9 @@ impl Tether {
         Ok(())
     }
 
-    pub(super) fn note_pool_failure(&self, pool: &PoolName, reason: Option<String>) -> Result<(), Failure> {
-        self.change_pool(pool, "backs off", "pool_failed", |pool, now| Ok(pool.failed(reason.clone(), now)))?;
+    pub(super) fn note_pool_failure(&self, pool: &PoolName, reason: Option<&str>) -> Result<(), Failure> {
+        let fail = |pool: &Pool, now| Ok(pool.failed(reason.map(ToOwned::to_owned), now));
+        self.change_pool(pool, "backs off", "pool_failed", fail)?;
         Ok(())
     }
 
@@ -66,7 +67,7 @@ impl Tether {
     }
 
     /// Says that a pool has failed: it backs off.
-    pub fn fail_pool(&self, pool: &PoolName, reason: Option<String>) -> Result<QueuedPool, Failure> {
+    pub fn fail_pool(&self, pool: &PoolName, reason: Option<&str>) -> Result<QueuedPool, Failure> {
         self.note_pool_failure(pool, reason)?;
         self.show_pool(pool)
     }
@@ -101,7 +102,7 @@ impl Tether {
     fn with_queue(&self, pool: Pool) -> Result<QueuedPool, Failure> {
         let (views, _) = self.read_all_runs()?;
         let queue = queue_of(&views, Some(&pool.id), self.now());
-        Ok(QueuedPool { pool, queue: queue.into_iter().map(|task| task.address()).collect() })
+        Ok(QueuedPool { pool, queue: queue.into_iter().map(super::super::domain::task::Task::address).collect() })
     }
 }
 

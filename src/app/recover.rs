@@ -336,7 +336,7 @@ impl Tether {
             }
         });
         let reports = reports.into_inner().unwrap_or_default();
-        reports.iter().for_each(|report| told(report));
+        reports.iter().for_each(told);
         reports
     }
 }

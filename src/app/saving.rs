@@ -1,13 +1,29 @@
-//! Saves what an environment holds, and puts it back. (stub: being built)
+//! Saves what an environment holds, and puts it back.
+//!
+//! Owns which place is saved how, and the order: objects on disk, then the keeper that names them, then whatever record names the
+//! snapshot. Must not know how a snapshot is made, nor why somebody saves. Invariants: saving changes nothing in the place; a place
+//! that holds what its last snapshot holds writes nothing; what only git's committed history holds is not saved again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::app::failure::Failure;
+use gix::ObjectId;
+
+use crate::app::failure::{Failure, chain_of};
+use crate::app::snapshot_sink::BatchSink;
 use crate::app::tether::Tether;
 use crate::domain::checkpoint::SavedWork;
-use crate::domain::environment::Environment;
-use crate::domain::ids::{EnvironmentId, RunId, TaskId};
-use crate::store::work::SavedEntry;
+use crate::domain::environment::{Environment, ExecutionMode};
+use crate::domain::ids::{EnvironmentId, Oid, RunId, TaskId};
+use crate::domain::saved::{SavedEntry, SavedKind};
+use crate::git::settings::{SNAPSHOT_EXCLUDE, SNAPSHOT_INCLUDE};
+use crate::git::{OpenError, Role};
+use crate::store::objects::Batch;
+use crate::store::work::short_id;
+use crate::world::paths::{self, Occupancy};
+use crate::world::snapshot::{
+    self, NotSavedReason, RestoreError, RestoreTarget, RestoreWarning, SaveError, SaveOptions, Saved, Trust, Warning,
+    WorktreePlace,
+};
 
 /// What came of saving a place.
 #[derive(Debug, Clone, Default)]
@@ -24,45 +40,455 @@ pub struct SavedPlace {
     pub ignored: usize,
 }
 
-fn not_there<T>() -> Result<T, Failure> {
-    Err(Failure::fatal("not_there", "not built yet"))
+/// What a place without uncommitted work is to its saving.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Committed {
+    /// Nothing to save.
+    IsSafe,
+    /// Worth keeping unless HEAD is this commit, from which the worktree was made: its commits may be on no other branch.
+    IsKept {
+        /// Where the worktree began.
+        beyond: Option<Oid>,
+    },
+}
+
+/// For whom and why something is saved.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) run: &'a RunId,
+    pub(super) environment: Option<&'a EnvironmentId>,
+    pub(super) task: Option<&'a TaskId>,
+    pub(super) reason: &'a str,
+}
+
+/// A place, as it is saved.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// A worktree of this repository.
+    Worktree(WorktreePlace),
+    /// A directory that is none.
+    Directory(PathBuf),
+    /// The git directory of a worktree that is gone.
+    Vanished(PathBuf),
+}
+
+/// A snapshot whose objects are together but not yet written.
+pub(super) struct Prepared {
+    /// Its objects; what else is to be written with them can be added.
+    pub(super) batch: Batch,
+    saved: Saved,
+    kind: SavedKind,
+    previous: Option<SavedEntry>,
+}
+
+/// Whether a place can be saved, and where it is.
+pub(super) enum Found {
+    /// It can.
+    Place(Source),
+    /// There is nothing that could be saved; in words, if a person should know.
+    Nothing(Option<String>),
 }
 
 impl Tether {
-    /// Saves what an environment holds.
+    /// Saves what an environment holds. What is not there, or is not the place that the record means, is an error.
     pub fn save_environment(
         &self,
-        _run: &RunId,
-        _environment: &Environment,
-        _task: Option<&TaskId>,
-        _reason: &str,
+        run: &RunId,
+        environment: &Environment,
+        task: Option<&TaskId>,
+        reason: &str,
     ) -> Result<SavedPlace, Failure> {
-        not_there()
+        let about = About { run, environment: Some(&environment.id), task, reason };
+        match self.find_place(environment)? {
+            Found::Place(source) => self.save_place(&source, about, &Committed::IsSafe),
+            Found::Nothing(warning) => {
+                Ok(SavedPlace { warnings: warning.into_iter().collect(), ..SavedPlace::default() })
+            }
+        }
     }
 
     /// Saves what git still holds of a worktree whose directory is gone.
     pub fn save_vanished(
         &self,
-        _run: &RunId,
-        _environment: &EnvironmentId,
-        _task: Option<&TaskId>,
-        _admin_dir: &Path,
+        run: &RunId,
+        environment: &EnvironmentId,
+        task: Option<&TaskId>,
+        admin_dir: &Path,
     ) -> Result<SavedPlace, Failure> {
-        not_there()
+        let about = About { run, environment: Some(environment), task, reason: "held by git for a vanished worktree" };
+        self.save_place(&Source::Vanished(admin_dir.to_owned()), about, &Committed::IsSafe)
     }
 
-    /// The newest saved work of an environment.
-    pub fn newest_saved(&self, _run: &RunId, _environment: &EnvironmentId) -> Result<Option<SavedEntry>, Failure> {
-        not_there()
+    /// Saves a worktree of this repository that no environment's record names.
+    pub fn save_worktree_at(
+        &self,
+        run: &RunId,
+        environment: Option<&EnvironmentId>,
+        path: &Path,
+        reason: &str,
+    ) -> Result<SavedPlace, Failure> {
+        let about = About { run, environment, task: None, reason };
+        match self.worktree_at(path)? {
+            Some(place) => self.save_place(&Source::Worktree(place), about, &Committed::IsSafe),
+            None => Err(not_a_worktree(path)),
+        }
+    }
+
+    /// Keeps the tip of a branch that is about to be deleted.
+    pub fn keep_branch_tip(
+        &self,
+        run: &RunId,
+        environment: Option<&EnvironmentId>,
+        branch: &str,
+        tip: ObjectId,
+        reason: &str,
+    ) -> Result<SavedEntry, Failure> {
+        let entry = SavedEntry {
+            id: short_id(&tip),
+            kind: SavedKind::BranchTip,
+            run: run.to_string(),
+            task: None,
+            environment: environment.cloned(),
+            commit: Oid(tip.to_string()),
+            base: None,
+            branch: Some(short_branch(branch)),
+            files: 0,
+            bytes: 0,
+            reason: reason.to_owned(),
+            at: self.now(),
+        };
+        self.ledger().keep_work(tip, &entry, self.now())?;
+        Ok(entry)
+    }
+
+    /// The saved work of an environment that is to be put back: the newest of the place itself, and what git held of it after it had
+    /// vanished only where there is none.
+    pub fn newest_saved(&self, run: &RunId, environment: &EnvironmentId) -> Result<Option<SavedEntry>, Failure> {
+        let saved = self.ledger().saved_work(run.as_str())?;
+        let mut own: Vec<_> =
+            saved.into_iter().filter(|entry| entry.environment.as_ref() == Some(environment)).collect();
+        let of_place = |entry: &SavedEntry| matches!(entry.kind, SavedKind::Worktree | SavedKind::Directory);
+        let at = own.iter().rposition(of_place);
+        let at = at.or_else(|| own.iter().rposition(|entry| entry.kind == SavedKind::VanishedWorktree));
+        Ok(at.map(|at| own.swap_remove(at)))
     }
 
     /// Puts saved work into an environment that has just been made anew and holds nothing else; answers with what to tell a person.
     pub fn put_work_back(
         &self,
         _run: &RunId,
-        _environment: &Environment,
-        _entry: &SavedEntry,
+        environment: &Environment,
+        entry: &SavedEntry,
     ) -> Result<Vec<String>, Failure> {
-        not_there()
+        let path = path_of(environment)?;
+        let target = match environment.execution_mode {
+            ExecutionMode::GitWorktree => match self.worktree_at(path)? {
+                Some(place) if place.path == resolved(path)? => RestoreTarget::Worktree(place),
+                _ => return Err(not_a_worktree(path)),
+            },
+            ExecutionMode::IsolatedWorkspace => self.directory_target(path),
+            ExecutionMode::SharedWorkspace | ExecutionMode::Remote => {
+                return Err(Failure::fatal(
+                    "not_restored",
+                    format!("environment {} is used by others too: saved work is not put into it", environment.id),
+                )
+                .hint(format!("`git tether salvage restore {} PATH` puts it elsewhere", entry.id)));
+            }
+        };
+        self.restore_saved(&target, entry)
+    }
+
+    pub(super) fn directory_target(&self, path: &Path) -> RestoreTarget {
+        let common_dir = self.repository().common_dir().to_owned();
+        RestoreTarget::Directory { path: path.to_owned(), common_dir }
+    }
+
+    /// Restores saved work; answers with what to tell a person.
+    pub(super) fn restore_saved(&self, target: &RestoreTarget, entry: &SavedEntry) -> Result<Vec<String>, Failure> {
+        let commit = object_id(&entry.commit)?;
+        let trust = if self.saved_here(&entry.run, &entry.commit) { Trust::Own } else { Trust::Foreign };
+        let restored = snapshot::restore(target, commit, trust).map_err(|error| restore_failure(&entry.id, &error))?;
+        Ok(restored.warnings.iter().map(restore_warning).collect())
+    }
+
+    /// Where an environment is, and how it is saved.
+    pub(super) fn find_place(&self, environment: &Environment) -> Result<Found, Failure> {
+        let id = &environment.id;
+        if environment.execution_mode == ExecutionMode::Remote {
+            return Ok(Found::Nothing(None));
+        }
+        if environment.host != self.host_id() {
+            let said = format!("environment {id} is on another machine ({}): nothing was saved", environment.host);
+            return Ok(Found::Nothing(Some(said)));
+        }
+        let path = path_of(environment)?;
+        match paths::look_at(path) {
+            Occupancy::Gone => {
+                let what = format!("environment {id} is not there: nothing is at {}", path.display());
+                return Err(Failure::fatal("environment_missing", what)
+                    .hint("`git tether recover --recreate` makes it anew, with its saved work"));
+            }
+            Occupancy::Unreadable(error) => {
+                let what = format!("environment {id} cannot be looked at: {}: {error}", path.display());
+                return Err(Failure::fatal("environment_unreadable", what));
+            }
+            _ => {}
+        }
+        match environment.execution_mode {
+            ExecutionMode::IsolatedWorkspace => Ok(Found::Place(Source::Directory(resolved(path)?))),
+            ExecutionMode::GitWorktree => match self.worktree_at(path)? {
+                Some(place) if place.path == resolved(path)? => Ok(Found::Place(Source::Worktree(place))),
+                _ => Err(not_a_worktree(path)),
+            },
+            ExecutionMode::SharedWorkspace | ExecutionMode::Remote => Ok(match self.worktree_at(path)? {
+                Some(place) => Found::Place(Source::Worktree(place)),
+                None => Found::Nothing(Some(format!(
+                    "environment {id} is shared and no part of this repository: what {} holds was not saved",
+                    path.display()
+                ))),
+            }),
+        }
+    }
+
+    /// The worktree of this repository that `path` is in.
+    pub(super) fn worktree_at(&self, path: &Path) -> Result<Option<WorktreePlace>, Failure> {
+        let found = match self.repository().open_at(path) {
+            Ok(found) => found,
+            Err(OpenError::NotARepository { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let ours = found.common_dir() == self.repository().common_dir();
+        Ok(found.workdir().filter(|_| ours).map(|workdir| WorktreePlace {
+            path: workdir.to_owned(),
+            git_dir: found.git_dir().to_owned(),
+            common_dir: found.common_dir().to_owned(),
+        }))
+    }
+
+    fn save_place(&self, source: &Source, about: About<'_>, committed: &Committed) -> Result<SavedPlace, Failure> {
+        let prepared = self.prepare_saving(source, about)?;
+        self.keep_prepared(prepared, source, about, committed)
+    }
+
+    /// Makes the snapshot of a place, and writes nothing yet.
+    pub(super) fn prepare_saving(&self, source: &Source, about: About<'_>) -> Result<Prepared, Failure> {
+        let kind = match source {
+            Source::Worktree(_) => SavedKind::Worktree,
+            Source::Directory(_) => SavedKind::Directory,
+            Source::Vanished(_) => SavedKind::VanishedWorktree,
+        };
+        let known = self.ledger().saved_work(about.run.as_str())?;
+        let same_place = |entry: &SavedEntry| entry.environment.as_ref() == about.environment && entry.kind == kind;
+        let previous = known.into_iter().rfind(same_place);
+        self.prepare_after(source, kind, previous)
+    }
+
+    fn prepare_after(
+        &self,
+        source: &Source,
+        kind: SavedKind,
+        previous: Option<SavedEntry>,
+    ) -> Result<Prepared, Failure> {
+        let mut options = self.save_options()?;
+        options.previous = previous.as_ref().and_then(|entry| object_id(&entry.commit).ok());
+        let mut batch = self.ledger().backend().batch();
+        let mut sink = BatchSink(&mut batch);
+        let common_dir = self.repository().common_dir();
+        let saved = match source {
+            Source::Worktree(place) => {
+                options.exact_cache = Some(exact_cache(place));
+                snapshot::save(place, &options, &mut sink)
+            }
+            Source::Directory(path) => snapshot::save_directory(path, common_dir, &options, &mut sink),
+            Source::Vanished(admin_dir) => snapshot::save_vanished(admin_dir, common_dir, &options, &mut sink),
+        };
+        let saved = saved.map_err(|error| save_failure(&error))?;
+        Ok(Prepared { batch, saved, kind, previous })
+    }
+
+    /// Writes a snapshot that was prepared, and keeps it.
+    pub(super) fn keep_prepared(
+        &self,
+        prepared: Prepared,
+        source: &Source,
+        about: About<'_>,
+        committed: &Committed,
+    ) -> Result<SavedPlace, Failure> {
+        let mut place = SavedPlace {
+            warnings: prepared.saved.warnings.iter().map(save_warning).collect(),
+            not_saved: prepared.saved.not_saved.iter().map(not_saved).collect(),
+            ignored: prepared.saved.ignored,
+            ..SavedPlace::default()
+        };
+        if !prepared.is_worth_keeping(committed) {
+            return Ok(place);
+        }
+        let entry = match prepared.previous.clone().filter(|_| prepared.saved.unchanged) {
+            Some(known) => known,
+            None => self.keep_new(prepared, source, about)?,
+        };
+        place.work = Some(work_of(&entry));
+        place.entry = Some(entry);
+        Ok(place)
+    }
+
+    fn keep_new(&self, mut prepared: Prepared, source: &Source, about: About<'_>) -> Result<SavedEntry, Failure> {
+        loop {
+            let Prepared { batch, saved, kind, previous } = prepared;
+            self.ledger().backend().write(batch)?;
+            let entry = SavedEntry {
+                id: short_id(&saved.commit),
+                kind,
+                run: about.run.to_string(),
+                task: about.task.cloned(),
+                environment: about.environment.cloned(),
+                commit: Oid(saved.commit.to_string()),
+                base: saved.base.map(|base| Oid(base.to_string())),
+                branch: saved.branch.as_deref().map(short_branch),
+                files: saved.files as u64,
+                bytes: saved.content_bytes,
+                reason: about.reason.to_owned(),
+                at: self.now(),
+            };
+            if self.ledger().keep_work_after(previous.as_ref(), saved.commit, &entry, self.now())?.is_kept() {
+                self.note_saved_here(&entry.run, &entry.commit)?;
+                return Ok(entry);
+            }
+            // What it leaned on was dropped meanwhile: all of it has to be written.
+            prepared = self.prepare_after(source, kind, None)?;
+        }
+    }
+
+    fn save_options(&self) -> Result<SaveOptions, Failure> {
+        let settings = self.repository().settings();
+        let identity = self.repository().identity(Role::Committer);
+        Ok(SaveOptions {
+            include: settings.read(&SNAPSHOT_INCLUDE)?,
+            exclude: settings.read(&SNAPSHOT_EXCLUDE)?,
+            name: identity.name,
+            email: identity.email,
+            seconds: self.now().seconds(),
+            ..SaveOptions::default()
+        })
+    }
+}
+
+impl Prepared {
+    /// Whether the snapshot holds anything that is nowhere else.
+    fn is_worth_keeping(&self, committed: &Committed) -> bool {
+        if !self.saved.clean {
+            return true;
+        }
+        match committed {
+            Committed::IsSafe => false,
+            Committed::IsKept { beyond } => {
+                self.saved.base.is_some_and(|base| beyond.as_ref().is_none_or(|beyond| beyond.0 != base.to_string()))
+            }
+        }
+    }
+
+    /// Whether keeping it writes anything.
+    pub(super) fn is_new(&self, committed: &Committed) -> bool {
+        !self.saved.unchanged && self.is_worth_keeping(committed)
+    }
+}
+
+/// Beside the worktree's own git files, or in our own directory for the main checkout.
+fn exact_cache(place: &WorktreePlace) -> PathBuf {
+    if place.git_dir == place.common_dir {
+        return place.common_dir.join("tether").join("exact");
+    }
+    place.git_dir.join("tether-exact")
+}
+
+fn work_of(entry: &SavedEntry) -> SavedWork {
+    SavedWork {
+        commit: entry.commit.clone(),
+        base: entry.base.clone(),
+        branch: entry.branch.clone(),
+        files: entry.files,
+    }
+}
+
+pub(super) fn object_id(oid: &Oid) -> Result<ObjectId, Failure> {
+    ObjectId::from_hex(oid.0.as_bytes())
+        .map_err(|error| Failure::fatal("invalid_record", format!("`{oid}` is no object id: {error}")))
+}
+
+fn short_branch(name: &str) -> String {
+    name.strip_prefix("refs/heads/").unwrap_or(name).to_owned()
+}
+
+fn path_of(environment: &Environment) -> Result<&Path, Failure> {
+    let path = environment.spec.path.as_deref();
+    path.ok_or_else(|| Failure::fatal("no_path", format!("environment {} has no path", environment.id)))
+}
+
+fn resolved(path: &Path) -> Result<PathBuf, Failure> {
+    paths::resolve(path).map_err(|error| Failure::fatal("environment_unreadable", chain_of(&error)))
+}
+
+fn not_a_worktree(path: &Path) -> Failure {
+    Failure::fatal("not_a_worktree", format!("{} is not a worktree of this repository", path.display()))
+        .hint("`git tether verify` says what stands there")
+}
+
+fn save_failure(error: &SaveError) -> Failure {
+    let message = format!("could not save the work: {}", chain_of(error));
+    Failure::fatal("save_failed", message).hint("nothing was changed")
+}
+
+fn restore_failure(id: &str, error: &RestoreError) -> Failure {
+    let message = format!("could not restore saved work {id}: {}", chain_of(error));
+    match error {
+        RestoreError::InTheWay { .. } => {
+            Failure::fatal("in_the_way", message).hint("name a path that is empty or not there")
+        }
+        RestoreError::OtherBase { .. } => Failure::fatal("other_base", message),
+        _ => Failure::fatal("restore_failed", message),
+    }
+}
+
+fn save_warning(warning: &Warning) -> String {
+    match warning {
+        Warning::Unsettled(path) => format!("{path} changed each time it was read: it may be saved in a torn state"),
+        Warning::UnsettledIndex => "the index changed each time the worktree was saved".to_owned(),
+        Warning::SpecialFile(path) => format!("{path} is a pipe, socket or device: it has no content to save"),
+        Warning::FilterFailed(path, said) => {
+            format!("the content filter of {path} failed ({said}): its bytes were saved as they are")
+        }
+        Warning::MissingObject(path, id) => format!("the index names object {id} for {path}, which is not there"),
+        Warning::Submodule(path) => format!("{path} is a submodule: it was saved by its commit only"),
+    }
+}
+
+fn not_saved(found: &snapshot::NotSaved) -> (String, String) {
+    let reason = match found.reason {
+        NotSavedReason::Excluded => "tether.snapshot.exclude names it",
+        NotSavedReason::DirtySubmodule => "it is a submodule with changes of its own",
+        NotSavedReason::UnpushedSubmodule => "it is a submodule with commits that its remote lacks",
+        NotSavedReason::UnreadableSubmodule => "it is a submodule that could not be looked at",
+        NotSavedReason::EmbeddedHistory => "it is a repository of its own: its files were saved, its history was not",
+        NotSavedReason::NestedWorktree => "it is another worktree of this repository",
+        NotSavedReason::RefusedName => "no git tree may hold such a name",
+        NotSavedReason::RawTooLarge => "it is too large to keep its exact bytes beside what git stores for it",
+    };
+    (found.path.to_string(), reason.to_owned())
+}
+
+fn restore_warning(warning: &RestoreWarning) -> String {
+    match warning {
+        RestoreWarning::FilterNotRun(path) => {
+            format!("{path} is as git stores it: its content filter is not run for work that another machine saved")
+        }
+        RestoreWarning::FilterFailed(path, said) => {
+            format!("{path} is as git stores it: its content filter failed ({said})")
+        }
+        RestoreWarning::OperationLeftOut => {
+            "the operation in progress (a merge, a rebase) was not put back: another machine saved it".to_owned()
+        }
+        RestoreWarning::Submodule(path, commit) => {
+            format!("{path} is an empty directory: it was a submodule at {commit}")
+        }
     }
 }

@@ -1,7 +1,6 @@
-//! Sessions and claims: reserve, attach, heartbeat, update, release, reap, find.
+//! Sessions: heartbeat, update, release, reap, find.
 //!
-//! Invariants: of two racers for a thread never both win, because the claim's one swap decides; a session is recorded before any
-//! claim names it; only proof of death takes a claim from its holder.
+//! Invariant: a session that has ended is never revived.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,84 +8,17 @@ use std::time::Duration;
 use crate::app::evidence::AssumedDead;
 use crate::app::failure::Failure;
 use crate::app::tether::Tether;
-use crate::domain::claim::{Claim, ClaimKind, NewClaim};
+use crate::domain::claim::Claim;
 use crate::domain::document::Document;
-use crate::domain::ids::{Oid, SessionId, TaskAddress, Token};
+use crate::domain::ids::{Oid, SessionId};
 use crate::domain::liveness::{Liveness, Verdict};
 use crate::domain::session::{Agent, Attach, ContextQuery, ProcessFingerprint, Session, SessionStatus, Usage};
 use crate::domain::time::Timestamp;
 use crate::git::settings::SESSION_TTL;
-use crate::store::singles::{Change, encoded_key};
+use crate::store::singles::Change;
 
-/// How often a reservation that meets racers looks again.
-const MOST_ROUNDS: usize = 32;
 /// How old the last sweep of ended sessions may be at most, where their time to live does not ask for less.
-const LONGEST_SWEEP_PAUSE: Duration = Duration::from_secs(3_600);
-
-/// What an executor says of itself when it reserves a thread.
-#[derive(Debug, Clone, Default)]
-pub struct Reservation {
-    /// The session's id; made up if there is none.
-    pub id: Option<SessionId>,
-    /// The executor's process.
-    pub pid: Option<u32>,
-    /// Where it works.
-    pub path: Option<PathBuf>,
-    /// Who it is.
-    pub agent: Agent,
-    /// The key of the client that it serves.
-    pub client_key: Option<String>,
-    /// Its key in its own system.
-    pub actor_key: Option<String>,
-    /// The key of who started it.
-    pub parent_actor_key: Option<String>,
-    /// The key of its own session.
-    pub native_key: Option<String>,
-    /// A label.
-    pub group: Option<String>,
-    /// The commit that it starts from.
-    pub base_commit: Option<Oid>,
-    /// How long its lease is.
-    pub lease: Option<Duration>,
-    /// How it came to this.
-    pub attach: Attach,
-    /// The caller's own data.
-    pub metadata: Document,
-    /// Whether it is held by an OS lock.
-    pub lock: LockUse,
-}
-
-/// Whether a session is held by an OS lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LockUse {
-    /// It is only reserved.
-    #[default]
-    None,
-    /// A supervisor holds it.
-    BySupervisor,
-}
-
-/// The key by which a running session of the thread is attached to instead of reserving.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttachBy {
-    /// The client's.
-    ClientKey,
-    /// The executor's own, at the same path.
-    NativeKey,
-    /// The actor's.
-    ActorKey,
-}
-
-/// How a reservation ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReserveOutcome {
-    /// The thread is ours.
-    Reserved(Token),
-    /// An own session of that thread goes on.
-    Attached(Option<Token>),
-    /// Somebody else has it.
-    LiveOwner,
-}
+const LONGEST_SWEEP_PAUSE: Duration = Duration::from_hours(1);
 
 /// A session, and what is known of its being alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,235 +29,9 @@ pub struct SeenSession {
     pub liveness: Liveness,
 }
 
-/// The answer to a reservation.
-#[derive(Debug, Clone)]
-pub struct Reserved {
-    /// The session that has the thread now.
-    pub seen: SeenSession,
-    /// How it went.
-    pub outcome: ReserveOutcome,
-    /// What the caller should know.
-    pub warnings: Vec<String>,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ClaimLost {
-    #[error("somebody else took the claim")]
-    Raced,
-}
-
-impl From<ClaimLost> for Failure {
-    fn from(lost: ClaimLost) -> Self {
-        Self::busy("contended", lost.to_string())
-    }
-}
-
 impl Tether {
-    /// Reserves a thread, or says who has it.
-    pub fn reserve(&self, thread: &str, asked: &Reservation, attach_by: Option<AttachBy>) -> Result<Reserved, Failure> {
-        if thread.is_empty() {
-            return Err(Failure::usage("invalid_thread", "the name of a thread cannot be empty"));
-        }
-        self.sweep_ended_sessions()?;
-        if let Some(id) = &asked.id {
-            if self.ledger().read_single::<Session>(id)?.is_some() {
-                return Err(Failure::fatal("session_exists", format!("session {id} exists already"))
-                    .hint("leave out --id to have one made up, or look at it with `git tether session show`"));
-            }
-        }
-        if let Some(attached) = attach_by.map(|by| self.try_attach(thread, asked, by)).transpose()?.flatten() {
-            return Ok(attached);
-        }
-        let mut warnings = Vec::new();
-        let mut session: Option<Session> = None;
-        for _ in 0..MOST_ROUNDS {
-            let before = self.ledger().read_single::<Claim>(&(ClaimKind::Thread, thread.to_owned()))?;
-            if let Some(owner) = self.live_owner(before.as_ref())? {
-                if let Some(own) = &session {
-                    self.ledger().drop_single::<Session>(&own.id, |known| known == own)?;
-                }
-                return Ok(Reserved { seen: owner, outcome: ReserveOutcome::LiveOwner, warnings });
-            }
-            let own = match session.take() {
-                Some(own) => own,
-                None => self.record_session(thread, asked, &mut warnings)?,
-            };
-            match self.take_thread(thread, before.as_ref(), &own) {
-                Ok(claim) => {
-                    self.bury_former_owner(before.as_ref(), &own)?;
-                    let liveness = self.liveness(&own);
-                    let seen = SeenSession { session: own, liveness };
-                    return Ok(Reserved { seen, outcome: ReserveOutcome::Reserved(claim.token), warnings });
-                }
-                Err(failure) if failure.code == "contended" => session = Some(own),
-                Err(failure) => return Err(failure),
-            }
-        }
-        Err(Failure::busy("contended", format!("many reserve {thread} at once")).hint("try again"))
-    }
-
-    fn take_thread(&self, thread: &str, judged: Option<&Claim>, own: &Session) -> Result<Claim, Failure> {
-        let now = self.now();
-        let new = NewClaim {
-            kind: ClaimKind::Thread,
-            key: thread.to_owned(),
-            encoded_key: encoded_key(thread),
-            session: own.id.clone(),
-            host: self.host_id(),
-            expires_at: Some(now.plus(Duration::from_secs(own.lease_seconds))),
-        };
-        let taken =
-            self.ledger().change_single::<Claim, ClaimLost>(&(ClaimKind::Thread, thread.to_owned()), now, |found| {
-                if found != judged {
-                    return Err(ClaimLost::Raced);
-                }
-                let record = Claim::taken(found, new.clone(), now);
-                Ok(Some(Change { record, what: format!("taken by {}", own.id), event: "claim_taken" }))
-            })?;
-        taken.ok_or_else(|| Failure::busy("contended", "somebody else took the claim"))
-    }
-
-    /// The session that holds a claim and is not proven to be dead.
-    fn live_owner(&self, claim: Option<&Claim>) -> Result<Option<SeenSession>, Failure> {
-        let holder = claim.filter(|claim| claim.is_held()).and_then(|claim| claim.session.clone());
-        let Some(session) = holder.map(|id| self.ledger().read_single::<Session>(&id)).transpose()?.flatten() else {
-            return Ok(None);
-        };
-        let liveness = self.liveness(&session);
-        let alive = session.status == SessionStatus::Active && liveness.verdict != Verdict::Dead;
-        Ok(alive.then_some(SeenSession { session, liveness }))
-    }
-
-    fn bury_former_owner(&self, claim: Option<&Claim>, own: &Session) -> Result<(), Failure> {
-        let former = claim.filter(|claim| claim.is_held()).and_then(|claim| claim.session.clone());
-        match former.filter(|former| *former != own.id) {
-            Some(former) => self.end_session(&former, SessionStatus::Abandoned).map(|_| ()),
-            None => Ok(()),
-        }
-    }
-
-    fn try_attach(&self, thread: &str, asked: &Reservation, by: AttachBy) -> Result<Option<Reserved>, Failure> {
-        let path = asked.path.as_deref().map(resolved).transpose()?;
-        let matches = |session: &Session| match by {
-            AttachBy::ClientKey => asked.client_key.is_some() && session.client_key == asked.client_key,
-            AttachBy::ActorKey => asked.actor_key.is_some() && session.actor_key == asked.actor_key,
-            AttachBy::NativeKey => {
-                asked.native_key.is_some() && session.native_key == asked.native_key && session.path == path
-            }
-        };
-        let mut sessions = self.ledger().list_singles::<Session>()?.0;
-        sessions
-            .retain(|session| session.status == SessionStatus::Active && session.thread == thread && matches(session));
-        sessions.sort_by_key(|session| std::cmp::Reverse(session.started_at));
-        let Some(found) = sessions.into_iter().next() else { return Ok(None) };
-        let process = asked.pid.map(|pid| self.fingerprint(pid)).transpose()?;
-        let updated = self.change_session(&found.id, "attached", "session_attached", |session| {
-            merge_agent(&mut session.agent, &asked.agent);
-            let newer = |new: &Option<String>, field: &mut Option<String>| {
-                if new.is_some() {
-                    field.clone_from(new);
-                }
-            };
-            newer(&asked.client_key, &mut session.client_key);
-            newer(&asked.actor_key, &mut session.actor_key);
-            newer(&asked.parent_actor_key, &mut session.parent_actor_key);
-            newer(&asked.native_key, &mut session.native_key);
-            newer(&asked.group, &mut session.group);
-            if let Some((process, _)) = &process {
-                session.process = process.clone();
-            }
-            if path.is_some() {
-                session.path.clone_from(&path);
-            }
-            merge_attach(&mut session.attach, &asked.attach);
-            if asked.metadata != Document::default() {
-                session.metadata = asked.metadata.clone();
-            }
-        })?;
-        self.beat(&updated.id)?;
-        let claim = self.ledger().read_single::<Claim>(&(ClaimKind::Thread, thread.to_owned()))?;
-        let token = claim
-            .filter(|claim| claim.is_held() && claim.session.as_ref() == Some(&updated.id))
-            .map(|claim| claim.token);
-        let liveness = self.liveness(&updated);
-        let warnings = process.and_then(|(_, warning)| warning).into_iter().collect();
-        Ok(Some(Reserved {
-            seen: SeenSession { session: updated, liveness },
-            outcome: ReserveOutcome::Attached(token),
-            warnings,
-        }))
-    }
-
-    /// Records a new session; an id that is made up is made up again if it exists.
-    pub(super) fn record_session(
-        &self,
-        thread: &str,
-        asked: &Reservation,
-        warnings: &mut Vec<String>,
-    ) -> Result<Session, Failure> {
-        let now = self.now();
-        let process = match asked.pid {
-            Some(pid) => {
-                let (process, warning) = self.fingerprint(pid)?;
-                warnings.extend(warning);
-                process
-            }
-            None => self.no_process(),
-        };
-        let path = asked.path.as_deref().map(resolved).transpose()?;
-        let lease = match asked.lease {
-            Some(lease) => lease,
-            None => self.lease_length()?,
-        };
-        for _ in 0..MOST_ROUNDS {
-            let id = asked.id.clone().unwrap_or_else(|| self.made_up_session_id());
-            let session = Session {
-                id: id.clone(),
-                thread: thread.to_owned(),
-                status: SessionStatus::Active,
-                agent: asked.agent.clone(),
-                actor_key: asked.actor_key.clone(),
-                parent_actor_key: asked.parent_actor_key.clone(),
-                client_key: asked.client_key.clone(),
-                native_key: asked.native_key.clone(),
-                group: asked.group.clone(),
-                path: path.clone(),
-                process: process.clone(),
-                heartbeat_at: Some(now),
-                usage: Usage::default(),
-                attach: asked.attach.clone(),
-                context_queries: Vec::new(),
-                recovery_attempts: 0,
-                last_progress_at: None,
-                base_commit: asked.base_commit.clone(),
-                metadata: asked.metadata.clone(),
-                started_at: now,
-                completed_at: None,
-                lease_seconds: lease.as_secs(),
-                holds_lock: asked.lock == LockUse::BySupervisor,
-            };
-            let mut exists = false;
-            let made = self.ledger().change_single::<Session, std::convert::Infallible>(&id, now, |found| {
-                exists = found.is_some();
-                Ok((!exists).then(|| Change {
-                    record: session.clone(),
-                    what: format!("reserves {thread}"),
-                    event: "session_reserved",
-                }))
-            })?;
-            match (made, exists, &asked.id) {
-                (Some(made), false, _) => return Ok(made),
-                (_, _, Some(id)) => {
-                    return Err(Failure::fatal("session_exists", format!("session {id} exists already")));
-                }
-                _ => {}
-            }
-        }
-        Err(Failure::busy("contended", "no session id could be made up"))
-    }
-
     /// An id that sorts by time and that nobody else makes up.
-    fn made_up_session_id(&self) -> SessionId {
+    pub(super) fn made_up_session_id(&self) -> SessionId {
         SessionId::made_from(&self.made_up_id("s"))
     }
 
@@ -334,13 +40,7 @@ impl Tether {
         format!("{prefix}-{:x}-{:08x}", self.now().microseconds(), fastrand::u32(..))
     }
 
-    /// The session of a task that is started without one: its liveness is by lease alone.
-    pub(super) fn make_session_for_task(&self, address: &TaskAddress) -> Result<SessionId, Failure> {
-        let asked = Reservation::default();
-        Ok(self.record_session(&format!("task/{address}"), &asked, &mut Vec::new())?.id)
-    }
-
-    fn no_process(&self) -> ProcessFingerprint {
+    pub(super) fn no_process(&self) -> ProcessFingerprint {
         ProcessFingerprint {
             host: self.host_id(),
             boot: self.host().boot.clone(),
@@ -496,10 +196,11 @@ impl Tether {
         let mut reaped = Vec::new();
         for session in self.ledger().list_singles::<Session>()?.0 {
             let asked = session.status == SessionStatus::Active && thread.is_none_or(|thread| session.thread == thread);
-            if asked && observer.look_at(&session).verdict == Verdict::Dead {
-                if let Some(ended) = self.end_session(&session.id, SessionStatus::Abandoned)? {
-                    reaped.push(self.seen(ended));
-                }
+            if asked
+                && observer.look_at(&session).verdict == Verdict::Dead
+                && let Some(ended) = self.end_session(&session.id, SessionStatus::Abandoned)?
+            {
+                reaped.push(self.seen(ended));
             }
         }
         Ok(reaped)
@@ -552,7 +253,7 @@ impl Tether {
     }
 
     /// Drops sessions that ended longer ago than they are listed. Looks only when the last look is old enough to matter.
-    fn sweep_ended_sessions(&self) -> Result<(), Failure> {
+    pub(super) fn sweep_ended_sessions(&self) -> Result<(), Failure> {
         let ttl = self.repository().settings().read(&SESSION_TTL)?;
         let marker = self.repository().tether_dir().join("swept");
         let last: Option<Timestamp> = std::fs::read_to_string(&marker).ok().and_then(|text| text.trim().parse().ok());
@@ -579,50 +280,6 @@ impl Tether {
             }
         }
         Ok(dropped)
-    }
-
-    /// Every claim that was ever taken.
-    pub fn list_claims(&self) -> Result<Vec<Claim>, Failure> {
-        Ok(self.ledger().list_singles::<Claim>()?.0)
-    }
-
-    /// A claim.
-    pub fn show_claim(&self, kind: ClaimKind, key: &str) -> Result<Claim, Failure> {
-        match self.ledger().read_single::<Claim>(&(kind, key.to_owned()))? {
-            Some(claim) => Ok(claim),
-            None => {
-                let known = self.list_claims()?;
-                Err(Failure::unknown(
-                    "claim",
-                    key,
-                    known.iter().filter(|claim| claim.kind == kind).map(|claim| claim.key.as_str()),
-                ))
-            }
-        }
-    }
-
-    /// The claim that a token belongs to, if it is still that session's; a refusal otherwise.
-    pub fn fence(&self, token: &str) -> Result<Claim, Failure> {
-        let fenced = |why: &str| {
-            Failure::held("fenced", format!("the token {token} is not valid any more: {why}"))
-                .hint("stop: somebody else may be at work; reserve again before you go on")
-        };
-        let claims = self.list_claims()?;
-        let family = token.rsplit_once('#').map(|(family, _)| family);
-        let same_thing = |claim: &&Claim| claim.token.0.rsplit_once('#').map(|(family, _)| family) == family;
-        let Some(claim) = claims.iter().find(same_thing) else { return Err(fenced("there is no such claim")) };
-        if claim.token.0 != token {
-            return Err(fenced(&format!("the claim has been taken again ({})", claim.token)));
-        }
-        if !claim.is_held() {
-            return Err(fenced("the claim has been given back"));
-        }
-        let holder = claim.session.as_ref().map(|id| self.ledger().read_single::<Session>(id)).transpose()?.flatten();
-        match holder {
-            Some(session) if !session.status.is_terminal() => Ok(claim.clone()),
-            Some(session) => Err(fenced(&format!("session {} has ended ({})", session.id, session.status))),
-            None => Err(fenced("its session is not recorded any more")),
-        }
     }
 }
 
@@ -684,7 +341,7 @@ pub struct SessionFilter {
     pub age: ListedAge,
 }
 
-fn merge_agent(agent: &mut Agent, newer: &Agent) {
+pub(super) fn merge_agent(agent: &mut Agent, newer: &Agent) {
     let newer = newer.clone();
     agent.provider = newer.provider.or(agent.provider.take());
     agent.model = newer.model.or(agent.model.take());
@@ -692,7 +349,7 @@ fn merge_agent(agent: &mut Agent, newer: &Agent) {
     agent.thinking_level = newer.thinking_level.or(agent.thinking_level.take());
 }
 
-fn merge_attach(attach: &mut Attach, newer: &Attach) {
+pub(super) fn merge_attach(attach: &mut Attach, newer: &Attach) {
     let newer = newer.clone();
     attach.reason = newer.reason.or(attach.reason.take());
     if !newer.precedence.is_empty() {
@@ -703,7 +360,7 @@ fn merge_attach(attach: &mut Attach, newer: &Attach) {
     attach.probe_confidence = newer.probe_confidence.or(attach.probe_confidence.take());
 }
 
-fn resolved(path: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn resolved(path: &Path) -> Result<PathBuf, Failure> {
     let resolved = crate::world::paths::resolve(path)
         .map_err(|error| Failure::fatal("invalid_path", crate::app::failure::chain_of(&error)))?;
     if resolved.to_str().is_none() {

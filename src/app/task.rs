@@ -20,13 +20,17 @@ pub enum Patience {
     Wait,
 }
 
+/// Every run that can be read, and name and problem of each that cannot.
+pub type AllRuns = (Vec<RunView>, Vec<(String, String)>);
+
 /// How long a waiting start sleeps before it looks again.
 const WAITING_PAUSE: Duration = Duration::from_millis(200);
 
 impl Tether {
     /// Adds a task to a run.
     pub fn add_task(&self, run: &RunId, new: &NewTask) -> Result<Task, Failure> {
-        let need = new.depends_on.iter().fold(Need::run().with_task(&new.id), |need, task| need.with_task(task));
+        let need =
+            new.depends_on.iter().fold(Need::run().with_task(&new.id), super::super::store::runs::Need::with_task);
         let gate = crate::domain::task::Requirement::Approval.gate_id(&new.id);
         let done =
             self.change_run(run, &need.with_gate(&gate), |_| Ok(RunEvent::TaskAdded(Box::new(new.clone())).into()))?;
@@ -55,7 +59,7 @@ impl Tether {
     }
 
     /// Every run that can be read, and what is wrong with each that cannot.
-    pub fn read_all_runs(&self) -> Result<(Vec<RunView>, Vec<(String, String)>), Failure> {
+    pub fn read_all_runs(&self) -> Result<AllRuns, Failure> {
         let (mut views, mut unreadable) = (Vec::new(), Vec::new());
         for (name, tip) in self.ledger().list_runs()? {
             let read =
@@ -167,7 +171,7 @@ impl Tether {
     pub fn fail_task(&self, address: &TaskAddress, end: &WorkEnd) -> Result<Task, Failure> {
         let failed = self.end_task(address, |task| RunEvent::TaskFailed { task, end: end.clone() })?;
         if let Some(pool) = &failed.pool {
-            self.note_pool_failure(pool, end.summary.clone())?;
+            self.note_pool_failure(pool, end.summary.as_deref())?;
         }
         Ok(failed)
     }

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::exit::Exit;
 use crate::app::pool::QueuedPool;
-use crate::app::session::{Reserved, SeenSession};
+use crate::app::reserve::Reserved;
+use crate::app::session::SeenSession;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::claim::Claim;
 use crate::domain::environment::Environment;

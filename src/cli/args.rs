@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::answer::Outcome;
 use super::command;
-use crate::app::Failure;
+use super::exit::Exit;
+use crate::app::{Failure, FailureKind};
 
 /// In which form the answer is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -52,6 +53,10 @@ macro_rules! commands {
 }
 
 commands! {
+    /// Run a command under supervision; make run, task and worktree for it where they are missing.
+    Run = run,
+    /// Let an interrupted task go on where it stopped.
+    Resume = resume,
     /// Show every run at a glance, and what is wrong.
     Status = status,
     /// Compare records with reality; change nothing.
@@ -84,6 +89,26 @@ commands! {
     Pool = pool,
     /// Show the report of a run.
     Report = report,
+    /// Note what is needed to go on with a task after its process is gone, and save its work.
+    Checkpoint = checkpoint,
+    /// Check everything that is recorded, and go back to the last good state of what is bad.
+    Doctor = doctor,
+    /// Play an interruption and its recovery in a repository of its own, and show each command.
+    Demo = demo,
+    /// Print what a shell needs to complete `git tether <TAB>`.
+    Completions = completions,
+    /// Print or install the manual page.
+    Man = man,
+}
+
+impl Command {
+    /// How the program ends if this command is refused: where another command's exit code is passed on, as `env` and `timeout` do it.
+    pub(crate) fn exit_of_refusal(&self) -> fn(FailureKind) -> Exit {
+        match self {
+            Self::Run(_) | Self::Resume(_) => Exit::of_unrun_command,
+            _ => Exit::from,
+        }
+    }
 }
 
 /// A command that takes nothing but a run.

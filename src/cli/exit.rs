@@ -23,7 +23,19 @@ pub enum Exit {
     Command(u8),
 }
 
+/// What tether answers in the place of a command that it did not run, or lost.
+const UNRUN_COMMAND: u8 = 125;
+
 impl Exit {
+    /// How the program ends when it did not run the command whose exit code it would have passed on.
+    pub(crate) fn of_unrun_command(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Usage => Self::Usage,
+            FailureKind::Busy => Self::Busy,
+            FailureKind::Held | FailureKind::Fatal => Self::Command(UNRUN_COMMAND),
+        }
+    }
+
     /// Whether findings remain that a person has to settle.
     pub(crate) fn for_findings(needs_person: usize) -> Self {
         if needs_person > 0 { Self::NeedsPerson } else { Self::Done }

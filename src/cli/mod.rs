@@ -18,7 +18,7 @@ use clap::error::ErrorKind;
 use self::answer::Outcome;
 use self::args::Cli;
 use self::exit::Exit;
-use crate::app::Failure;
+use crate::app::{Failure, FailureKind};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -27,9 +27,10 @@ pub fn main() -> ExitCode {
         Err(error) => return explain_usage(&error).into(),
     };
     let json = cli.json;
+    let exit_of = cli.command.exit_of_refusal();
     match args::dispatch(cli) {
         Ok(outcome) => answer(&outcome, json).into(),
-        Err(failure) => refuse(&failure, json).into(),
+        Err(failure) => refuse(&failure, json, exit_of).into(),
     }
 }
 
@@ -57,7 +58,7 @@ pub(crate) fn narrate(line: &str) {
     let _ = writeln!(stderr, "{}", render::human::safe(line));
 }
 
-fn refuse(failure: &Failure, json: Option<args::JsonForm>) -> Exit {
+fn refuse(failure: &Failure, json: Option<args::JsonForm>, exit_of: fn(FailureKind) -> Exit) -> Exit {
     narrate(&format!("fatal: {}", failure.message));
     for hint in &failure.hints {
         narrate(&format!("hint: {hint}"));
@@ -65,7 +66,7 @@ fn refuse(failure: &Failure, json: Option<args::JsonForm>) -> Exit {
     if json.is_some() {
         print(&render::json::error(failure.code, &failure.message, &failure.hints));
     }
-    failure.kind.into()
+    exit_of(failure.kind)
 }
 
 /// Help and version go to stdout; anything else is a usage error, said on stderr and, where JSON was asked for, on stdout.

@@ -150,6 +150,15 @@ pub enum RunEvent {
         /// The task.
         task: TaskId,
     },
+    /// Who started a task says what it runs there.
+    TaskCommandGiven {
+        /// The task.
+        task: TaskId,
+        /// The session that runs it.
+        session: SessionId,
+        /// The argument vector.
+        command: Vec<String>,
+    },
     /// The settings of a task changed.
     TaskRetryChanged {
         /// The task.
@@ -247,6 +256,7 @@ impl RunEvent {
             Self::TaskUnblocked { .. } => "task_unblocked",
             Self::ExecutionInterrupted { .. } => "execution_interrupted",
             Self::ResumeScheduled { .. } => "resume_scheduled",
+            Self::TaskCommandGiven { .. } => "task_command_given",
             Self::TaskRetryChanged { .. } => "task_retry_changed",
             Self::EnvironmentRequested { .. } => "environment_requested",
             Self::EnvironmentMoved { .. } => "environment_moved",
@@ -277,6 +287,7 @@ impl RunEvent {
             | Self::TaskUnblocked { task, .. }
             | Self::ExecutionInterrupted { task }
             | Self::ResumeScheduled { task }
+            | Self::TaskCommandGiven { task, .. }
             | Self::TaskRetryChanged { task, .. }
             | Self::BlockAcknowledged { task } => Some(task),
             _ => None,
@@ -299,7 +310,7 @@ impl RunEvent {
     /// The session that it is about.
     pub fn session(&self) -> Option<&SessionId> {
         match self {
-            Self::TaskStarted { session, .. } => Some(session),
+            Self::TaskStarted { session, .. } | Self::TaskCommandGiven { session, .. } => Some(session),
             Self::EnvironmentLeased { lease, .. } => Some(&lease.session),
             _ => None,
         }

@@ -20,6 +20,7 @@ pub struct InvalidId {
 /// The most characters of an id.
 pub const LONGEST_ID: usize = 64;
 
+#[allow(clippy::case_sensitive_file_extension_comparisons, reason = "an id is lower case")]
 fn check(text: &str) -> Result<(), &'static str> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
     match text.as_bytes() {
@@ -105,6 +106,7 @@ id!(
     "session"
 );
 
+#[allow(clippy::case_sensitive_file_extension_comparisons, reason = "an id is lower case")]
 /// The id that is nearest to `text`: lower case, `-` for what an id cannot hold, at most 64 characters.
 fn nearest_id(text: &str) -> String {
     let mut id = String::new();

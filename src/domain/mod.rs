@@ -17,6 +17,7 @@ pub mod pool;
 pub mod run;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod saved;
 pub mod session;
 pub mod task;
 pub mod time;

@@ -8,7 +8,7 @@ use super::time::Timestamp;
 /// The first back-off after a failure.
 pub const FIRST_BACKOFF: Duration = Duration::from_secs(30);
 /// The longest back-off.
-pub const LONGEST_BACKOFF: Duration = Duration::from_secs(3_600);
+pub const LONGEST_BACKOFF: Duration = Duration::from_hours(1);
 
 /// A task that takes one of the pool's places.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -337,4 +337,4 @@ impl Run {
 }
 
 /// How long a pending question may be before a restoration warns of it.
-pub const STALE_QUESTION: Duration = Duration::from_secs(24 * 3_600);
+pub const STALE_QUESTION: Duration = Duration::from_hours(24);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use gix::bstr::ByteSlice;
 
-use super::open::OpenError;
+use super::open_error::OpenError;
 
 /// Extensions whose meaning this program and its libraries know; the second column says who demands format version 1.
 const KNOWN_EXTENSIONS: &[(&str, SinceFormat)] = &[

@@ -5,10 +5,12 @@
 mod command_line_configuration;
 mod format;
 mod open;
+mod open_error;
 mod program;
 pub mod settings;
 
 pub use command_line_configuration::ConfigurationParametersError;
 pub use format::RefStorage;
-pub use open::{ConfigurationScope, Identity, OpenError, Repository, Role, Surroundings};
-pub use program::{Git, GitError, GitOutput, Hooks};
+pub use open::{ConfigurationScope, Identity, Repository, Role, Surroundings};
+pub use open_error::OpenError;
+pub use program::{Git, GitError, GitOutput, Hooks, TIES_TO_A_REPOSITORY};

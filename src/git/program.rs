@@ -43,6 +43,28 @@ const SCRUBBED: &[&str] = &[
     "GIT_IMPLICIT_WORK_TREE",
 ];
 
+/// Variables by which a hook's git ties what it starts to one repository, index and moment. A command that works in an
+/// environment of its own does not get them; who commits stays the user's to say.
+pub const TIES_TO_A_REPOSITORY: &[&str] = &[
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INDEX_VERSION",
+    "GIT_COMMON_DIR",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_QUARANTINE_PATH",
+    "GIT_AUTHOR_DATE",
+    "GIT_COMMITTER_DATE",
+    "GIT_REFLOG_ACTION",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+];
+
 /// A git program that works in one directory.
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_field_names, reason = "a git directory is called so")]
@@ -193,6 +215,24 @@ impl Git {
         A: AsRef<OsStr>,
     {
         self.run_with_input(arguments, &[])
+    }
+
+    /// Like [`Git::run`], with its standard output going into `file`, however much that is.
+    pub fn run_into<I, A>(&self, arguments: I, file: std::fs::File) -> Result<(), GitError>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
+        let mut command = self.command(arguments);
+        command.stdout(file).stderr(Stdio::piped());
+        let shown = shown_arguments(&command);
+        let output = command.spawn().and_then(std::process::Child::wait_with_output).map_err(|source| {
+            GitError::Start { arguments: shown.clone(), directory: self.directory.clone(), source }
+        })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(GitError::Failed { arguments: shown, status: output.status, said: last_words(&output.stderr) })
     }
 
     /// Like [`Git::run`], with `input` on its standard input.

@@ -85,7 +85,9 @@ pub const SNAPSHOT_INCLUDE: Setting<Vec<String>> =
 /// Files that are never saved.
 pub const SNAPSHOT_EXCLUDE: Setting<Vec<String>> = setting(
     "snapshot.exclude",
-    Some(".env\n.env.*\n*.pem\n*.key\nid_rsa\nid_dsa\nid_ecdsa\nid_ed25519\n*_sk"),
+    Some(
+        ".env\n.env.*\n*.pem\n*.key\n*.p12\n*.pfx\n*.keystore\n*.jks\nid_rsa\nid_dsa\nid_ecdsa\nid_ed25519\n*_sk\n.netrc\n.pgpass\n.htpasswd",
+    ),
     "patterns of untracked files that are never saved",
 );
 /// How long a lease holds.

@@ -32,7 +32,7 @@ fn defaults_hold_where_nothing_is_set() {
     let repository = open(&top, &[]);
     let settings = repository.settings();
     assert_eq!(settings.read(&MAX_DEPTH).unwrap(), 3);
-    assert_eq!(settings.read(&SESSION_TTL).unwrap(), Duration::from_secs(7 * 24 * 3600));
+    assert_eq!(settings.read(&SESSION_TTL).unwrap(), Duration::from_hours(7 * 24));
     assert_eq!(settings.read(&RESUME_PAUSE).unwrap(), Duration::from_millis(500));
     assert_eq!(settings.read(&REMOTE).unwrap(), None);
     assert_eq!(settings.read(&SNAPSHOT_INCLUDE).unwrap(), Vec::<String>::new());

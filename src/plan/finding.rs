@@ -126,6 +126,7 @@ impl Finding {
 
     /// The same, with one more piece of evidence.
     #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "what is shown is often made for the occasion")]
     pub fn because(mut self, name: &str, value: impl ToString) -> Self {
         self.evidence.push((name.to_owned(), value.to_string()));
         self

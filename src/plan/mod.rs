@@ -6,6 +6,7 @@
 pub mod finding;
 pub mod observation;
 pub mod recover;
+pub mod resume;
 pub mod step;
 pub mod verify;
 

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::field::{Field, InvalidField, Place, kind_of};
+use super::strict;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::claim::Claim;
 use crate::domain::document::Document;
@@ -58,13 +59,17 @@ records!(
     Pool = "pool",
 );
 
+/// Everything that was written in a record, for what this version does not understand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written(Value);
+
 /// A record as it was read: its value, and the whole of what was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored<T> {
     /// What this version understands.
     pub value: T,
-    /// Everything that was written, for what this version does not understand.
-    pub written: Value,
+    /// Everything.
+    pub written: Written,
 }
 
 /// Why bytes are no record.
@@ -116,18 +121,18 @@ pub enum InvalidRecord {
 }
 
 /// The JSON of a record, schema first, as it is shown; unknown fields of `written` are kept.
-pub fn to_json<T: Record>(value: &T, written: Option<&Value>) -> Value {
+pub fn to_json<T: Record>(value: &T, written: Option<&Written>) -> Value {
     let mut map = Map::new();
     let schema = format!("tether.{}/{MAJOR}", T::NAME);
     let later_minor = |found: &&str| found.strip_prefix(&schema).is_some_and(|rest| rest.starts_with('.'));
-    let found = written.and_then(|written| written.get("schema")?.as_str()).filter(later_minor);
+    let found = written.and_then(|written| written.0.get("schema")?.as_str()).filter(later_minor);
     map.insert("schema".to_owned(), Value::String(found.unwrap_or(&schema).to_owned()));
     if let Value::Object(fields) = value.write_fields() {
         map.extend(fields);
     }
     let mut json = Value::Object(map);
     if let Some(written) = written {
-        keep_unknown(written, &mut json);
+        keep_unknown(&written.0, &mut json);
     }
     json
 }
@@ -138,7 +143,7 @@ pub fn fields<T: Record>(value: &T) -> Value {
 }
 
 /// The bytes of a record; unknown fields of `written`, what was there before, are kept.
-pub fn encode<T: Record>(value: &T, written: Option<&Value>) -> Result<Vec<u8>, InvalidRecord> {
+pub fn encode<T: Record>(value: &T, written: Option<&Written>) -> Result<Vec<u8>, InvalidRecord> {
     let json = to_json(value, written);
     if depth_of(&json) > DEEPEST_RECORD {
         return Err(InvalidRecord::TooDeep { name: T::NAME });
@@ -166,9 +171,15 @@ pub fn decode<T: Record>(bytes: &[u8]) -> Result<Stored<T>, InvalidRecord> {
     if bytes.len() as u64 > LARGEST_RECORD {
         return Err(InvalidRecord::TooLarge { name, bytes: bytes.len() as u64 });
     }
-    let written: Value = serde_json::from_slice(bytes).map_err(|source| InvalidRecord::NotJson { name, source })?;
+    let written = strict::read(bytes).map_err(|source| InvalidRecord::NotJson { name, source })?;
     check_schema(&written, name)?;
-    Ok(Stored { value: T::read_fields(&written)?, written })
+    Ok(Stored { value: T::read_fields(&written)?, written: Written(written) })
+}
+
+/// Checks that bytes are JSON as records may hold it, with the schema of `name` in front; for what has no type of its own.
+pub fn check_json(bytes: &[u8], name: &'static str) -> Result<(), InvalidRecord> {
+    let written = strict::read(bytes).map_err(|source| InvalidRecord::NotJson { name, source })?;
+    check_schema(&written, name)
 }
 
 fn check_schema(written: &Value, name: &'static str) -> Result<(), InvalidRecord> {
@@ -239,7 +250,7 @@ fn is_same_item(old: &Value, new: &Value) -> bool {
 
 /// Checks a text that a caller hands in as JSON of its own; `what` names it in errors.
 pub fn document(text: &str, what: &'static str) -> Result<Document, InvalidRecord> {
-    let value: Value = serde_json::from_str(text).map_err(|source| InvalidRecord::NotJson { name: what, source })?;
+    let value = strict::read(text.as_bytes()).map_err(|source| InvalidRecord::NotJson { name: what, source })?;
     Ok(Document::from_checked_json(value.to_string()))
 }
 

@@ -21,6 +21,12 @@ pub const CHECKPOINTS: &str = "checkpoints";
 /// The directory of gates.
 pub const GATES: &str = "gates";
 
+/// Whether a file of a directory of records is one.
+#[allow(clippy::case_sensitive_file_extension_comparisons, reason = "records are named by this program")]
+pub fn is_record(file: &str) -> bool {
+    file.ends_with(".json")
+}
+
 /// The file of a task.
 pub fn task(id: &TaskId) -> String {
     format!("{TASKS}/{id}.json")

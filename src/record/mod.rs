@@ -5,16 +5,20 @@
 
 mod environment;
 mod field;
+pub mod journal;
 mod json;
 pub mod layout;
 pub mod message;
 mod run;
+pub mod saved;
 mod session;
+mod strict;
 mod task;
 
 pub use field::InvalidField;
 pub use json::{
-    InvalidRecord, LARGEST_RECORD, Record, Stored, attach, decode, document, encode, fields, to_json, usage,
+    InvalidRecord, LARGEST_RECORD, Record, Stored, Written, attach, check_json, decode, document, encode, fields,
+    to_json, usage,
 };
 
 #[cfg(test)]

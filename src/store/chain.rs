@@ -145,6 +145,16 @@ pub fn write_root(backend: &dyn Backend, name: &RefName, transition: &Transition
     write_commit(backend, name, None, transition)
 }
 
+/// Writes a commit on top of another, for a ref that the caller moves to it.
+pub fn write_on(
+    backend: &dyn Backend,
+    name: &RefName,
+    base: ObjectId,
+    transition: &Transition,
+) -> Result<ObjectId, AppendError> {
+    write_commit(backend, name, Some(base), transition)
+}
+
 fn write_commit(
     backend: &dyn Backend,
     name: &RefName,

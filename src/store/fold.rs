@@ -14,17 +14,17 @@ use gix::ObjectId;
 use gix::hash::Kind;
 use rustix::fs::FlockOperation;
 
-use super::backend::{BoxedError, WriteError};
 use super::pack::{HEADER, IndexEntry, KEEP, Origin, PackDirectory, TEMPORARY, origin_of};
+use super::values::{BoxedError, WriteError};
 
 /// So many packs of one batch each set a fold off.
 const MANY: usize = 32;
 /// Packs above this are left as they are: copying them costs more than looking into them.
 const LARGEST_FOLDED: u64 = 256 << 20;
 /// A file of a pack without its fellows is left over from a killed process once it is this old.
-const LEFT_OVER_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+const LEFT_OVER_AFTER: Duration = Duration::from_hours(24);
 /// As long as git itself believes a `gc.pid`.
-const GC_BELIEVED_FOR: Duration = Duration::from_secs(12 * 60 * 60);
+const GC_BELIEVED_FOR: Duration = Duration::from_hours(12);
 
 /// What a fold did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +168,50 @@ fn take_lock(packs: &PackDirectory, common: &Path) -> Result<Option<File>, FoldE
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(FoldError::at("lock", path)(error.into())),
     }
+}
+
+/// Every object in a pack of ours.
+pub(super) fn list_written(packs: &PackDirectory) -> Result<Vec<ObjectId>, FoldError> {
+    let mut objects = Vec::new();
+    for name in file_names(&packs.path)? {
+        if !has_extension(&name, "idx") || origin_of(&name).is_none() {
+            continue;
+        }
+        let path = packs.path.join(&name);
+        match gix::odb::pack::index::File::at(&path, packs.format) {
+            Ok(index) => objects.extend(index.iter().map(|entry| entry.oid)),
+            // It was folded away since it was listed: its objects are in another one of the list, or in a newer one.
+            Err(_) if !path.exists() => {}
+            Err(source) => return Err(FoldError::Index { path, source: source.into() }),
+        }
+    }
+    objects.sort_unstable();
+    objects.dedup();
+    Ok(objects)
+}
+
+/// Unfinished packs that nobody writes any more.
+pub(super) fn find_unfinished(packs: &PackDirectory) -> Result<Vec<PathBuf>, FoldError> {
+    let names = file_names(&packs.path)?.into_iter().filter(|name| name.starts_with(TEMPORARY));
+    Ok(names.map(|name| packs.path.join(name)).filter(|path| is_abandoned(path)).collect())
+}
+
+/// Whether an unfinished file's maker is gone: it holds a lock on the file for as long as it lives.
+pub(super) fn is_abandoned(path: &Path) -> bool {
+    // The moment between making a file and locking it is not to be mistaken for a death.
+    if is_recent(path, Duration::from_millis(500)) && maker_of(path).is_some_and(runs_here) {
+        return false;
+    }
+    // A lock that cannot be asked for says nothing.
+    File::open(path).is_ok_and(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok())
+}
+
+fn maker_of(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.strip_prefix(TEMPORARY)?.split('-').nth(1)?.parse().ok()
+}
+
+fn runs_here(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 /// Packs of ours that may be folded, smallest first.

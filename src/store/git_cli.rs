@@ -13,8 +13,8 @@ use super::backend::{
     Backend, ClearedLock, Expected, New, Object, ObjectHeader, ReadObjectError, ReadRefError, RefValue, SwapError,
     WriteError,
 };
-use super::files::{FileRefs, is_expected};
-use super::fold::{FoldError, Folded, fold};
+use super::file_refs::{FileRefs, is_expected};
+use super::fold::{FoldError, Folded, find_unfinished, fold, list_written};
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
 use super::objects::{Batch, ObjectStore};
@@ -152,6 +152,23 @@ impl GitRefs {
         Err(SwapError::Lost { name: name.clone(), found })
     }
 
+    /// What is no id is replaced in its file; reftable can hold nothing of the kind but a symbolic ref, which git takes away first.
+    fn replace_unusable(&self, name: &RefName, found: &RefValue, new: New) -> Result<(), SwapError> {
+        if let Storage::Files(files) = &self.storage {
+            return files.replace_unusable(name, found, new);
+        }
+        let now = self.read(name).map_err(|source| SwapError::Unreadable { name: name.clone(), source })?;
+        if now != *found || !matches!(now, RefValue::Symbolic(_)) {
+            return Err(SwapError::Lost { name: name.clone(), found: now });
+        }
+        let deleted = self.git.run(["symbolic-ref", "--delete", name.as_str()]);
+        deleted.map_err(|source| SwapError::Git { name: name.clone(), source })?;
+        match new {
+            New::Id(_) => self.swap(name, Expected::Absent, new),
+            New::Delete => self.make_durable(name, New::Delete),
+        }
+    }
+
     fn instruction(&self, name: &RefName, expected: Expected, new: New) -> String {
         let old = match expected {
             Expected::Absent => ObjectId::null(self.format),
@@ -268,6 +285,18 @@ impl Backend for GitBackend {
 
     fn swap(&self, name: &RefName, expected: Expected, new: New) -> Result<(), SwapError> {
         self.refs.swap(name, expected, new)
+    }
+
+    fn replace_unusable(&self, name: &RefName, found: &RefValue, new: New) -> Result<(), SwapError> {
+        self.refs.replace_unusable(name, found, new)
+    }
+
+    fn list_written(&self) -> Result<Vec<ObjectId>, FoldError> {
+        list_written(&self.objects.packs)
+    }
+
+    fn find_unfinished_packs(&self) -> Result<Vec<PathBuf>, FoldError> {
+        find_unfinished(&self.objects.packs)
     }
 
     fn fold(&self) -> Result<Folded, FoldError> {

@@ -1,28 +1,15 @@
 //! The journal: one commit for each recovery or cleanup that changed something.
 
-use serde_json::json;
-
 use super::chain::{self, Content, Decision, Retry};
 use super::ledger::{Inner, Ledger, WriteRecordError};
 use super::names::RefName;
 use crate::domain::time::Timestamp;
+pub use crate::record::journal::JournalLine;
+use crate::record::journal::encode_journal;
 use crate::record::message;
 
 /// The file of the newest entry.
 const ENTRY: &str = "journal.json";
-
-/// One line of a journal entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JournalLine {
-    /// The step's name.
-    pub step: String,
-    /// What it was about (`RUN/TASK`, a path).
-    pub about: String,
-    /// How it went.
-    pub outcome: String,
-    /// In words.
-    pub message: String,
-}
 
 impl Ledger {
     /// Writes down what a recovery or cleanup did.
@@ -33,12 +20,7 @@ impl Ledger {
         at: Timestamp,
     ) -> Result<(), WriteRecordError<std::convert::Infallible>> {
         let name = RefName::journal();
-        let listed: Vec<_> = lines
-            .iter()
-            .map(|line| json!({"step": line.step, "about": line.about, "outcome": line.outcome, "message": line.message}))
-            .collect();
-        let entry = json!({"schema": "tether.journal/1", "what": what, "at": at.to_string(), "lines": listed});
-        let bytes = format!("{entry:#}\n").into_bytes();
+        let bytes = encode_journal(what, lines, at);
         let body: Vec<String> =
             lines.iter().map(|line| format!("{} {}: {}", line.step, line.about, line.message)).collect();
         let mut text = message::message(

@@ -8,10 +8,11 @@ use gix::date::Time;
 use super::backend::{Backend, ReadObjectError, ReadRefError, RefValue};
 use super::chain::{self, AppendError, CommitError, Content, Identity, TransactError};
 use super::names::{NameError, RefName};
+use super::placed::{self, Placed};
 use super::tree::{self, TreeError};
 use crate::domain::time::Timestamp;
 use crate::record::message::Author;
-use crate::record::{InvalidRecord, LARGEST_RECORD, Record, Stored, decode};
+use crate::record::{InvalidRecord, LARGEST_RECORD, Stored, decode};
 
 /// The records of a repository.
 pub struct Ledger {
@@ -66,6 +67,16 @@ pub enum ReadError {
         /// The path that is missing.
         path: String,
     },
+    /// It says of itself that it is another one.
+    #[error("`{path}` at {name} says that it is {found}")]
+    Misnamed {
+        /// The ref.
+        name: RefName,
+        /// The path.
+        path: String,
+        /// What it says that it is.
+        found: String,
+    },
     /// Its bytes are no record.
     #[error("`{path}` at {name} is not a record")]
     Record {
@@ -98,11 +109,11 @@ pub enum WriteRecordError<E: std::error::Error + 'static> {
         /// How many.
         attempts: u32,
         /// What the last one met.
-        source: AppendError,
+        source: Box<AppendError>,
     },
     /// It could not be done.
     #[error(transparent)]
-    Append(AppendError),
+    Append(Box<AppendError>),
 }
 
 /// What went wrong within a decision: the caller's refusal, or the reading that it needs.
@@ -124,13 +135,13 @@ impl<E: std::error::Error + 'static> From<TransactError<Inner<E>>> for WriteReco
             TransactError::Refused(Inner::Encode(encode)) => Self::Encode(encode),
             TransactError::Ref { name, source } => Self::Read(ReadError::Ref { name, source }),
             TransactError::Unusable { name, found } => Self::Read(ReadError::Unusable { name, found: shown(&found) }),
-            TransactError::Contended { name, attempts, source } => Self::Contended { name, attempts, source: *source },
-            TransactError::Append(error) => Self::Append(*error),
+            TransactError::Contended { name, attempts, source } => Self::Contended { name, attempts, source },
+            TransactError::Append(error) => Self::Append(error),
         }
     }
 }
 
-fn shown(value: &RefValue) -> String {
+pub(super) fn shown(value: &RefValue) -> String {
     match value {
         RefValue::Absent => "nothing".to_owned(),
         RefValue::Id(id) => id.to_string(),
@@ -190,7 +201,7 @@ impl Ledger {
     }
 
     /// A record of a tree, if it is there.
-    pub(super) fn find_record<T: Record>(
+    pub(super) fn find_record<T: Placed>(
         &self,
         name: &RefName,
         root: ObjectId,
@@ -201,7 +212,7 @@ impl Ledger {
         self.read_blob(name, path, found.id).map(Some)
     }
 
-    pub(super) fn read_blob<T: Record>(
+    pub(super) fn read_blob<T: Placed>(
         &self,
         name: &RefName,
         path: &str,
@@ -214,6 +225,10 @@ impl Ledger {
             }
             source => ReadError::Tree { name: name.clone(), source: TreeError::Read { path: path.to_owned(), source } },
         })?;
-        decode(&object.data).map_err(record_failed)
+        let stored: Stored<T> = decode(&object.data).map_err(record_failed)?;
+        if placed::belongs(&stored.value, name, path) {
+            return Ok(stored);
+        }
+        Err(ReadError::Misnamed { name: name.clone(), path: path.to_owned(), found: stored.value.says() })
     }
 }

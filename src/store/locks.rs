@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::backend::{ClearedLock, SwapError};
 use super::names::{RefName, RefPrefix};
 use super::sharing::Sharing;
+use super::values::{ClearedLock, SwapError};
 
 /// How long a lock that somebody holds is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -15,7 +15,7 @@ use super::backend::{
     Backend, ClearedLock, Expected, New, Object, ObjectHeader, ReadObjectError, ReadRefError, RefValue, SwapError,
     WriteError,
 };
-use super::files::is_expected;
+use super::file_refs::is_expected;
 use super::fold::{FoldError, Folded};
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
@@ -162,6 +162,28 @@ impl Backend for MemoryBackend {
             }
         }
         Ok(())
+    }
+
+    fn replace_unusable(&self, name: &RefName, found: &RefValue, new: New) -> Result<(), SwapError> {
+        let mut state = self.state();
+        state.count_write().map_err(SwapError::at("write", name))?;
+        let held = state.refs.get(name).cloned().unwrap_or(RefValue::Absent);
+        if held != *found || !matches!(held, RefValue::Symbolic(_) | RefValue::Broken(_)) {
+            return Err(SwapError::Lost { name: name.clone(), found: held });
+        }
+        match new {
+            New::Delete => state.refs.remove(name),
+            New::Id(id) => state.refs.insert(name.clone(), RefValue::Id(id)),
+        };
+        Ok(())
+    }
+
+    fn list_written(&self) -> Result<Vec<ObjectId>, FoldError> {
+        Ok(self.state().objects.keys().copied().collect())
+    }
+
+    fn find_unfinished_packs(&self) -> Result<Vec<PathBuf>, FoldError> {
+        Ok(Vec::new())
     }
 
     fn fold(&self) -> Result<Folded, FoldError> {

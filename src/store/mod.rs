@@ -5,13 +5,16 @@
 
 pub mod backend;
 pub mod chain;
+pub mod checkup;
 pub mod fold;
 pub mod memory;
+mod mend;
 pub mod names;
 pub mod objects;
 pub mod sharing;
 pub mod tree;
 
+mod file_refs;
 mod files;
 mod git_cli;
 pub mod journal;
@@ -19,8 +22,10 @@ pub mod ledger;
 mod locks;
 mod open;
 mod pack;
+mod placed;
 pub mod runs;
 pub mod singles;
+mod values;
 pub mod work;
 
 pub use backend::Backend;

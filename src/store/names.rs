@@ -89,6 +89,12 @@ impl RefName {
         Ok(Self(format!("{LOCAL_ROOT}work/{}", valid_id("run", run)?)))
     }
 
+    /// Where `self` is kept for people to look at, after a repair took `id` out of it.
+    pub fn evidence(&self, id: &gix::oid) -> Result<Self, NameError> {
+        let rest = self.0.strip_prefix("refs/").unwrap_or(&self.0);
+        Self::parse(&format!("{LOCAL_ROOT}evidence/{rest}/{}", id.to_hex()))
+    }
+
     /// Where `self`, which must travel, waits after it was fetched from `remote` (any text).
     pub fn fetched_from(&self, remote: impl AsRef<[u8]>) -> Result<Self, NameError> {
         match self.0.strip_prefix(ROOT) {

@@ -17,9 +17,9 @@ use gix::hash::{Hasher, Kind};
 use gix::objs::Find as _;
 use gix::odb::store::init::{Options, Slots};
 
-use super::backend::{BoxedError, Object, ObjectHeader, ReadObjectError, WriteError};
 use super::pack::{HEADER, IndexEntry, Origin, PackDirectory, Temporary, entry_header, finish};
 use super::sharing::Sharing;
+use super::values::{BoxedError, Object, ObjectHeader, ReadObjectError, WriteError};
 
 /// Content above this goes straight into the pack's file.
 const LARGEST_IN_MEMORY: u64 = 1 << 20;

@@ -8,7 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::backend::{Backend, BoxedError};
-use super::files::{FileRefs, FilesBackend};
+use super::file_refs::FileRefs;
+use super::files::FilesBackend;
 use super::git_cli::{GitBackend, GitRefs, Storage};
 use super::objects::ObjectStore;
 use super::sharing::Sharing;

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use gix::ObjectId;
 use gix::hash::{Hasher, Kind};
 
-use super::backend::WriteError;
 use super::sharing::Sharing;
+use super::values::WriteError;
 
 /// What a `.keep` of ours says; a pack whose `.keep` says anything else is never touched.
 pub(super) const KEEP: &[u8] = b"git-tether\n";
@@ -117,6 +117,8 @@ impl PackDirectory {
         let open = OpenOptions::new().read(true).write(true).create_new(true).mode(0o444).open(&path);
         let file = open.map_err(WriteError::at("create", &path))?;
         let temporary = Temporary { file, path };
+        // Held until the file is complete or its maker is dead: what tells the two apart. Without it, age has to.
+        let _ = rustix::fs::flock(&temporary.file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
         self.sharing.adjust_file(&temporary.file).map_err(WriteError::at("set the mode of", &temporary.path))?;
         Ok(temporary)
     }

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gix::ObjectId;
-use serde_json::Value;
 
 use super::backend::RefValue;
 use super::chain::{self, Content, Decision, Follow, Retry, Transacted};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
+use super::placed::Placed;
 use super::tree;
 use crate::domain::event::RunEvent;
 use crate::domain::gate::Gate;
@@ -22,7 +22,7 @@ use crate::domain::task::Task;
 use crate::domain::time::Timestamp;
 use crate::domain::transition::{RefusedTransition, apply};
 use crate::domain::view::{Changes, RunView};
-use crate::record::{Record, encode, layout, message};
+use crate::record::{Record, Written, encode, layout, message};
 
 /// Which records of a run are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,14 @@ pub struct ReadRun {
     pub tip: ObjectId,
     /// The run, with the records that were asked for.
     pub view: RunView,
-    written: BTreeMap<String, Value>,
+    written: BTreeMap<String, Written>,
+}
+
+impl ReadRun {
+    /// A file of it as it was written, unknown fields included.
+    pub(super) fn written(&self, path: &str) -> Option<&Written> {
+        self.written.get(path)
+    }
 }
 
 /// A transition of a run that was written, or found to change nothing.
@@ -112,6 +119,9 @@ pub enum Refusal<E: std::error::Error + 'static> {
     #[error(transparent)]
     Decided(E),
 }
+
+/// A run's name with its tip, or with what stands there instead.
+pub type ListedRun = (String, Result<ObjectId, String>);
 
 /// What is to happen to a run: the events, and files that go into its tree beside the records.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -160,7 +170,7 @@ impl Ledger {
     }
 
     /// Every run's name with its tip, or with what stands there instead.
-    pub fn list_runs(&self) -> Result<Vec<(String, Result<ObjectId, String>)>, ReadError> {
+    pub fn list_runs(&self) -> Result<Vec<ListedRun>, ReadError> {
         let listed = self.backend().list_refs(&RefPrefix::runs());
         let failed = |source| ReadError::Ref { name: RefName::journal(), source };
         let run_name = |name: &RefName| name.as_str().rsplit('/').next().unwrap_or_default().to_owned();
@@ -211,9 +221,9 @@ impl Ledger {
                 let tip = tip.ok_or_else(|| Inner::Refused(Refusal::NoSuchRun(id.clone())))?;
                 let read = self.read_run_at(&name, tip, need).map_err(Inner::Read)?;
                 let proposal = decide(&read.view).map_err(|error| Inner::Refused(Refusal::Decided(error)))?;
-                let changed = change(&read.view, &proposal.events, at)
+                let next = change(&read.view, &proposal.events, at)
                     .map_err(|refused| Inner::Refused(Refusal::Transition(refused)))?;
-                let Some((view, changes)) = changed else {
+                let Some((view, changes)) = next else {
                     if proposal.files.is_empty() {
                         return Ok(Decision::Leave((read.view, None)));
                     }
@@ -331,11 +341,11 @@ impl Loader<'_> {
         Ok(())
     }
 
-    fn load_directory<T: Record>(&self, read: &mut ReadRun, directory: &str) -> Result<Vec<T>, ReadError> {
+    fn load_directory<T: Placed>(&self, read: &mut ReadRun, directory: &str) -> Result<Vec<T>, ReadError> {
         let listed = tree::list(self.ledger.backend(), self.root, directory);
         let listed = listed.map_err(|source| ReadError::Tree { name: self.name.clone(), source })?;
         let mut records = Vec::with_capacity(listed.len());
-        for (file, id) in listed.into_iter().filter(|(file, _)| file.ends_with(".json")) {
+        for (file, id) in listed.into_iter().filter(|(file, _)| layout::is_record(file)) {
             let path = format!("{directory}/{file}");
             let stored = self.ledger.read_blob::<T>(self.name, &path, id)?;
             read.written.insert(path, stored.written);
@@ -344,7 +354,7 @@ impl Loader<'_> {
         Ok(records)
     }
 
-    fn load<T: Record>(&self, read: &mut ReadRun, path: String) -> Result<Option<T>, ReadError> {
+    fn load<T: Placed>(&self, read: &mut ReadRun, path: String) -> Result<Option<T>, ReadError> {
         let Some(stored) = self.ledger.find_record::<T>(self.name, self.root, &path)? else { return Ok(None) };
         read.written.insert(path, stored.written);
         Ok(Some(stored.value))
@@ -384,10 +394,10 @@ impl Loader<'_> {
     }
 
     fn load_gate(&self, read: &mut ReadRun, id: &GateId) -> Result<(), ReadError> {
-        if !read.view.gates.contains_key(id) {
-            if let Some(gate) = self.load(read, layout::gate(id))? {
-                read.view.gates.insert(id.clone(), gate);
-            }
+        if !read.view.gates.contains_key(id)
+            && let Some(gate) = self.load(read, layout::gate(id))?
+        {
+            read.view.gates.insert(id.clone(), gate);
         }
         Ok(())
     }

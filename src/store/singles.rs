@@ -6,15 +6,17 @@ use super::backend::{Expected, New, RefValue, SwapError};
 use super::chain::{self, Content, Decision, Retry};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
+use super::placed::Placed;
 use crate::domain::claim::{Claim, ClaimKind};
 use crate::domain::ids::{PoolName, SessionId};
 use crate::domain::pool::Pool;
 use crate::domain::session::Session;
 use crate::domain::time::Timestamp;
-use crate::record::{Record, encode, layout, message};
+use crate::record::{encode, layout, message};
 
 /// A record with a ref of its own.
-pub trait Single: Record + Clone + PartialEq {
+#[allow(private_bounds, reason = "only the records of this crate have a ref of their own")]
+pub trait Single: Placed + Clone + PartialEq {
     /// What finds it.
     type Key: ?Sized;
     /// Its file in its tree.
@@ -69,6 +71,9 @@ impl Single for Pool {
     }
 }
 
+/// Records that can be read, and what is wrong with each that cannot.
+pub type Listed<T> = (Vec<T>, Vec<(RefName, ReadError)>);
+
 /// A new form of a record, and what happened to it.
 #[derive(Debug, Clone)]
 pub struct Change<T> {
@@ -89,10 +94,11 @@ impl Ledger {
     /// Reads a record that has a ref of its own.
     pub fn read_single<T: Single>(&self, key: &T::Key) -> Result<Option<T>, ReadError> {
         let name = T::ref_name(key)?;
-        self.read_single_at(&name)
+        self.read_single_named(&name)
     }
 
-    fn read_single_at<T: Single>(&self, name: &RefName) -> Result<Option<T>, ReadError> {
+    /// The same by the name of its ref.
+    pub fn read_single_named<T: Single>(&self, name: &RefName) -> Result<Option<T>, ReadError> {
         let Some(tip) = self.tip(name)? else { return Ok(None) };
         let root = self.root(name, tip)?;
         let stored = self.find_record::<T>(name, root, T::FILE)?;
@@ -101,7 +107,7 @@ impl Ledger {
     }
 
     /// Every record of this kind that can be read, and what is wrong with each that cannot.
-    pub fn list_singles<T: Single>(&self) -> Result<(Vec<T>, Vec<(RefName, ReadError)>), ReadError> {
+    pub fn list_singles<T: Single>(&self) -> Result<Listed<T>, ReadError> {
         let listed = self.backend().list_refs(&T::prefix());
         let failed = |source| ReadError::Ref { name: RefName::journal(), source };
         let (mut records, mut unreadable) = (Vec::new(), Vec::new());
@@ -109,7 +115,7 @@ impl Ledger {
             if matches!(value, RefValue::Absent) {
                 continue;
             }
-            match self.read_single_at(&name) {
+            match self.read_single_named(&name) {
                 Ok(Some(record)) => records.push(record),
                 Ok(None) => {}
                 Err(error) => unreadable.push((name, error)),
@@ -168,7 +174,7 @@ impl Ledger {
         match self.backend().swap(&name, Expected::Id(tip), New::Delete) {
             Ok(()) => Ok(true),
             Err(SwapError::Lost { .. }) => Ok(false),
-            Err(error) => Err(WriteRecordError::Append(error.into())),
+            Err(error) => Err(WriteRecordError::Append(Box::new(error.into()))),
         }
     }
 }

@@ -6,83 +6,36 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use gix::ObjectId;
-use serde_json::{Map, Value, json};
-
 use super::backend::{Expected, New, RefValue};
 use super::chain::{self, Content, Decision, Retry};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
 use super::tree;
-use crate::domain::ids::{EnvironmentId, Oid, RunId, TaskId};
+use crate::domain::ids::{Oid, RunId};
+pub use crate::domain::saved::SavedEntry;
 use crate::domain::time::Timestamp;
 use crate::record::message;
+use crate::record::saved::{decode_saved, encode_saved};
+use gix::ObjectId;
 
 /// The list of what a keeper's chain keeps.
 const LIST: &str = "saved.json";
 /// The most bytes of such a list.
 const LARGEST_LIST: u64 = 64 << 20;
 
-/// One snapshot that is kept, and what it is of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SavedEntry {
-    /// Its id: the start of the snapshot's object id.
-    pub id: String,
-    /// The run.
-    pub run: String,
-    /// The task.
-    pub task: Option<TaskId>,
-    /// The environment.
-    pub environment: Option<EnvironmentId>,
-    /// The snapshot commit.
-    pub commit: Oid,
-    /// The commit that the worktree stood on.
-    pub base: Option<Oid>,
-    /// The branch that it was on.
-    pub branch: Option<String>,
-    /// How many files differ from the base.
-    pub files: u64,
-    /// How many bytes those have.
-    pub bytes: u64,
-    /// Why it was saved.
-    pub reason: String,
-    /// When.
-    pub at: Timestamp,
+/// Whether a snapshot is kept now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is.
+    Snapshot,
+    /// It is not: what it leans on was dropped.
+    Nothing,
 }
 
-impl SavedEntry {
-    fn to_json(&self) -> Value {
-        json!({
-            "id": self.id,
-            "run": self.run,
-            "task": self.task.as_ref().map(ToString::to_string),
-            "environment": self.environment.as_ref().map(ToString::to_string),
-            "commit": self.commit.0,
-            "base": self.base.as_ref().map(|base| base.0.clone()),
-            "branch": self.branch,
-            "files": self.files,
-            "bytes": self.bytes,
-            "reason": self.reason,
-            "at": self.at.to_string(),
-        })
-    }
-
-    fn from_json(value: &Value) -> Option<Self> {
-        let text = |key: &str| value.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
-        let number = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or_default();
-        Some(Self {
-            id: text("id")?,
-            run: text("run")?,
-            task: text("task").and_then(|id| TaskId::new(id).ok()),
-            environment: text("environment").and_then(|id| EnvironmentId::new(id).ok()),
-            commit: Oid(text("commit")?),
-            base: text("base").map(Oid),
-            branch: text("branch"),
-            files: number("files"),
-            bytes: number("bytes"),
-            reason: text("reason").unwrap_or_default(),
-            at: text("at")?.parse().ok()?,
-        })
+impl Kept {
+    /// Whether it is.
+    pub fn is_kept(self) -> bool {
+        self == Self::Snapshot
     }
 }
 
@@ -91,35 +44,21 @@ pub fn short_id(commit: &ObjectId) -> String {
     commit.to_hex_with_len(12).to_string()
 }
 
-fn list_bytes(entries: &[SavedEntry]) -> Vec<u8> {
-    let mut map = Map::new();
-    map.insert("schema".to_owned(), Value::from("tether.saved/1"));
-    map.insert("saved".to_owned(), entries.iter().map(SavedEntry::to_json).collect());
-    let mut text = format!("{:#}", Value::Object(map));
-    text.push('\n');
-    text.into_bytes()
-}
-
 impl Ledger {
-    fn read_list(&self, name: &RefName, tip: ObjectId) -> Result<Vec<SavedEntry>, ReadError> {
+    /// What a keeper lists, oldest first.
+    pub(super) fn saved_work_at(&self, name: &RefName, tip: ObjectId) -> Result<Vec<SavedEntry>, ReadError> {
         let root = self.root(name, tip)?;
         let bytes = tree::read(self.backend(), root, LIST, LARGEST_LIST);
         let bytes = bytes.map_err(|source| ReadError::Tree { name: name.clone(), source })?;
         let bytes = bytes.ok_or_else(|| ReadError::Incomplete { name: name.clone(), path: LIST.to_owned() })?;
-        let value: Value = serde_json::from_slice(&bytes).map_err(|source| ReadError::Record {
-            name: name.clone(),
-            path: LIST.to_owned(),
-            source: crate::record::InvalidRecord::NotJson { name: "saved", source },
-        })?;
-        let entries = value.get("saved").and_then(Value::as_array).cloned().unwrap_or_default();
-        Ok(entries.iter().filter_map(SavedEntry::from_json).collect())
+        decode_saved(&bytes).map_err(|source| ReadError::Record { name: name.clone(), path: LIST.to_owned(), source })
     }
 
     /// What is saved of a run, oldest first.
     pub fn saved_work(&self, run: &str) -> Result<Vec<SavedEntry>, ReadError> {
         let name = RefName::work(run)?;
         match self.tip(&name)? {
-            Some(tip) => self.read_list(&name, tip),
+            Some(tip) => self.saved_work_at(&name, tip),
             None => Ok(Vec::new()),
         }
     }
@@ -143,14 +82,29 @@ impl Ledger {
         entry: &SavedEntry,
         at: Timestamp,
     ) -> Result<(), WriteRecordError<std::convert::Infallible>> {
+        self.keep_work_after(None, snapshot, entry, at).map(|_| ())
+    }
+
+    /// The same for a snapshot that was written without what `previous` holds: it is kept only while that is kept too.
+    pub fn keep_work_after(
+        &self,
+        previous: Option<&SavedEntry>,
+        snapshot: ObjectId,
+        entry: &SavedEntry,
+        at: Timestamp,
+    ) -> Result<Kept, WriteRecordError<std::convert::Infallible>> {
         let name = RefName::work(&entry.run).map_err(ReadError::from)?;
-        chain::transact(self.backend(), &name, Retry::default(), |tip| {
+        let done = chain::transact(self.backend(), &name, Retry::default(), |tip| {
             let mut entries = match tip {
-                Some(tip) => self.read_list(&name, tip).map_err(Inner::Read)?,
+                Some(tip) => self.saved_work_at(&name, tip).map_err(Inner::Read)?,
                 None => Vec::new(),
             };
-            if entries.iter().any(|known| known.commit == entry.commit) {
-                return Ok(Decision::Leave(()));
+            let is_kept = |commit: &Oid| entries.iter().any(|known| known.commit == *commit);
+            if is_kept(&entry.commit) {
+                return Ok(Decision::Leave(Kept::Snapshot));
+            }
+            if previous.is_some_and(|previous| !is_kept(&previous.commit)) {
+                return Ok(Decision::Leave(Kept::Nothing));
             }
             entries.push(entry.clone());
             let what = entry.task.as_ref().map_or_else(|| entry.run.clone(), |task| format!("{}/{task}", entry.run));
@@ -164,11 +118,11 @@ impl Ledger {
                 ],
                 self.author(),
             );
-            let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(list_bytes(&entries)))], text, at);
+            let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(encode_saved(&entries)))], text, at);
             transition.extra_parents = vec![snapshot];
-            Ok(Decision::Append(transition, ()))
+            Ok(Decision::Append(transition, Kept::Snapshot))
         })?;
-        Ok(())
+        Ok(done.outcome)
     }
 
     /// Stops keeping the snapshots that `goes` picks; the chain is written anew without them. Answers with what went.
@@ -181,7 +135,7 @@ impl Ledger {
         let name = RefName::work(run.as_str()).map_err(ReadError::from)?;
         for attempt in 1.. {
             let Some(tip) = self.tip(&name)? else { break };
-            let (gone, kept): (Vec<_>, Vec<_>) = self.read_list(&name, tip)?.into_iter().partition(&goes);
+            let (gone, kept): (Vec<_>, Vec<_>) = self.saved_work_at(&name, tip)?.into_iter().partition(&goes);
             if gone.is_empty() {
                 break;
             }
@@ -205,12 +159,17 @@ impl Ledger {
             New::Delete
         } else {
             let text = message::record_changed("saved work dropped", "work_dropped", &[], self.author());
-            let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(list_bytes(kept)))], text, at);
+            let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(encode_saved(kept)))], text, at);
             transition.extra_parents =
                 kept.iter().filter_map(|entry| ObjectId::from_hex(entry.commit.0.as_bytes()).ok()).collect();
-            New::Id(chain::write_root(self.backend(), name, &transition).map_err(WriteRecordError::Append)?)
+            New::Id(
+                chain::write_root(self.backend(), name, &transition)
+                    .map_err(|error| WriteRecordError::Append(Box::new(error)))?,
+            )
         };
-        self.backend().swap(name, Expected::Id(tip), new).map_err(|error| WriteRecordError::Append(error.into()))
+        self.backend()
+            .swap(name, Expected::Id(tip), new)
+            .map_err(|error| WriteRecordError::Append(Box::new(error.into())))
     }
 
     /// Snapshots by commit, over all runs, for finding one by its id.

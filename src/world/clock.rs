@@ -47,6 +47,7 @@ impl Clock {
     /// Now, to the microsecond.
     pub fn now(self) -> DateTime<Utc> {
         match self {
+            #[allow(clippy::disallowed_methods, reason = "this is the home of the clock")]
             Self::Running => Utc::now().trunc_subsecs(6),
             Self::Stopped(time) => time,
         }

@@ -205,6 +205,11 @@ impl LiveLock {
             .map_err(|error| failed("change the inheritance of", &self.path)(error.into()))
     }
 
+    /// Another handle on the held lock, to hand on to a command: the lock lasts until the last handle is gone.
+    pub fn share(&self) -> Result<File, LiveError> {
+        self.file.try_clone().map_err(failed("hand on", &self.path))
+    }
+
     /// Gives the lock up and clears its file away. A child that inherited it still holds the old file, which nobody sees any more:
     /// only for the end of a session.
     pub fn clear(self) -> Result<(), LiveError> {

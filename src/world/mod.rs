@@ -8,6 +8,7 @@ pub mod host;
 pub mod live;
 pub mod paths;
 pub mod processes;
+pub mod shell;
 pub mod snapshot;
 pub mod supervise;
 pub mod worktree_facts;

@@ -27,6 +27,7 @@ pub(crate) struct Capture {
 }
 
 pub(crate) fn run(directory: &Path, program: &str, arguments: &[&str]) -> Output {
+    #[allow(clippy::disallowed_methods, reason = "git itself is the reference")]
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"GIT_")) {
         command.env_remove(name);

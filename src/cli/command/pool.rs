@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outco
         Action::Show { pool: None } => return Ok(Answer::Pools(tether.list_pools()?).into()),
         Action::Show { pool: Some(pool) } => tether.show_pool(&pool)?,
         Action::Set { pool, max } => tether.set_pool(&pool, max)?,
-        Action::Fail { pool, reason } => tether.fail_pool(&pool, reason)?,
+        Action::Fail { pool, reason } => tether.fail_pool(&pool, reason.as_deref())?,
         Action::Clear { pool } => tether.clear_pool(&pool)?,
     };
     Ok(Answer::Pool(Box::new(queued)).into())

@@ -7,9 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use crate::app::evidence::AssumedDead;
-use crate::app::session::{
-    AttachBy, ListedAge, LockUse, Progress, Reservation, ReserveOutcome, Reserved, SessionFilter, SessionUpdate,
-};
+use crate::app::reserve::{AttachBy, LockUse, Reservation, ReserveOutcome, Reserved};
+use crate::app::session::{ListedAge, Progress, SessionFilter, SessionUpdate};
 use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
@@ -132,6 +131,7 @@ struct Reserve {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+#[allow(clippy::enum_variant_names, reason = "these are the words that are typed")]
 enum AttachKey {
     ClientKey,
     NativeKey,

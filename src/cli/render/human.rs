@@ -4,7 +4,8 @@
 
 use std::fmt::Write as _;
 
-use crate::app::session::{ReserveOutcome, SeenSession};
+use crate::app::reserve::ReserveOutcome;
+use crate::app::session::SeenSession;
 use crate::cli::answer::Answer;
 use crate::domain::claim::Claim;
 use crate::domain::environment::Environment;

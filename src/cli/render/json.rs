@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::app::session::{ReserveOutcome, SeenSession};
+use crate::app::reserve::ReserveOutcome;
+use crate::app::session::SeenSession;
 use crate::cli::answer::Answer;
 use crate::domain::view::RunView;
 use crate::record::{Record, fields};

@@ -1,8 +1,10 @@
 //! What happens to environments and the leases on them.
 
-use super::{Draft, RefusedTransition};
+use super::draft::Draft;
+use super::leasing::leads;
+use super::refused::RefusedTransition;
 use crate::domain::environment::{
-    Cleanup, Environment, EnvironmentSpec, EnvironmentState, Failure, Health, Lease, NewEnvironment, RecoveryStatus,
+    Cleanup, Environment, EnvironmentSpec, EnvironmentState, Failure, Health, NewEnvironment, RecoveryStatus,
 };
 use crate::domain::event::EnvironmentFinding;
 use crate::domain::ids::{EnvironmentId, TaskId};
@@ -34,21 +36,6 @@ pub(super) fn request(
     Ok(())
 }
 
-/// Whether the life of an environment leads from the one state to the other.
-pub(super) fn leads(from: EnvironmentState, to: EnvironmentState) -> bool {
-    use EnvironmentState as State;
-    match to {
-        State::Requested => false,
-        State::Provisioning => matches!(from, State::Requested | State::Provisioning | State::Failed),
-        State::Ready => !matches!(from, State::Archived | State::Removed),
-        State::InUse => matches!(from, State::Ready | State::InUse | State::Recovering),
-        State::CleanupQueued | State::Cleaning | State::Failed | State::Recovering => {
-            !matches!(from, State::Archived | State::Removed)
-        }
-        State::Archived | State::Removed => true,
-    }
-}
-
 pub(super) fn move_to(draft: &mut Draft<'_>, id: &EnvironmentId, moved: &Moved<'_>) -> Result<(), RefusedTransition> {
     let from = draft.read_environment(id)?.state;
     if !leads(from, moved.state) {
@@ -73,36 +60,8 @@ pub(super) fn move_to(draft: &mut Draft<'_>, id: &EnvironmentId, moved: &Moved<'
         let environment = draft.environment(id)?;
         environment.recovery_action = None;
         let prefix = environment.blocking_prefix();
-        release(draft, id, "the environment is gone")?;
+        draft.release_lease(id, "the environment is gone")?;
         lift_reasons(draft, id, &prefix)?;
-    }
-    Ok(())
-}
-
-pub(super) fn lease(draft: &mut Draft<'_>, id: &EnvironmentId, lease: &Lease) -> Result<(), RefusedTransition> {
-    let from = draft.read_environment(id)?.state;
-    if !leads(from, EnvironmentState::InUse) {
-        let to = EnvironmentState::InUse;
-        return Err(RefusedTransition::IllegalEnvironment { environment: id.clone(), from, to });
-    }
-    let environment = draft.environment(id)?;
-    environment.state = EnvironmentState::InUse;
-    environment.lease = Some(lease.clone());
-    Ok(())
-}
-
-pub(super) fn release(draft: &mut Draft<'_>, id: &EnvironmentId, reason: &str) -> Result<(), RefusedTransition> {
-    if draft.read_environment(id)?.held_lease().is_none() {
-        return Ok(());
-    }
-    let at = draft.at;
-    let environment = draft.environment(id)?;
-    if let Some(lease) = &mut environment.lease {
-        lease.released_at = Some(at);
-        lease.release_reason = Some(reason.to_owned());
-    }
-    if !environment.state.is_gone() && environment.state != EnvironmentState::Failed {
-        environment.state = EnvironmentState::Ready;
     }
     Ok(())
 }

@@ -1,48 +1,13 @@
 //! What happens at gates, and to the tasks behind them.
 
-use super::{Draft, RefusedTransition};
+use super::draft::Draft;
+use super::holding::{expire_of_task, has_pending_question, set_activity};
+use super::refused::RefusedTransition;
 use crate::domain::event::WorkEnd;
-use crate::domain::gate::{Decision, Gate, GateAction, GateKind, GateState, NewGate, RECOVERY_REQUIRED};
+use crate::domain::gate::{Decision, Gate, GateAction, GateKind, RECOVERY_REQUIRED};
 use crate::domain::ids::{GateId, TaskId};
 use crate::domain::run::{ActivityState, RunStatus};
 use crate::domain::task::{TaskOutcome, TaskResult, TaskState};
-
-pub(super) fn open(draft: &mut Draft<'_>, new: &NewGate) -> Result<(), RefusedTransition> {
-    if draft.run().status.is_terminal() {
-        let run = draft.run();
-        return Err(RefusedTransition::RunEnded { run: run.id.to_string(), status: run.status });
-    }
-    open_for_task(draft, new)
-}
-
-/// Opens a gate whatever the run's status was: a new task brings a run that had ended by itself back.
-pub(super) fn open_for_task(draft: &mut Draft<'_>, new: &NewGate) -> Result<(), RefusedTransition> {
-    if draft.read_gate(&new.id).is_ok() {
-        return Err(draft.exists("gate", &new.id));
-    }
-    let (at, run) = (draft.at, draft.run().id.clone());
-    if let Some(task) = &new.task {
-        let known = draft.task(task)?;
-        known.gates.push(new.id.clone());
-        let waits = new.kind == GateKind::Approval
-            && new.key.as_deref() != Some(RECOVERY_REQUIRED)
-            && known.state == TaskState::Queued;
-        if waits {
-            draft.set_task_state(task, TaskState::PendingApproval)?;
-        }
-    }
-    if new.kind == GateKind::Question {
-        set_activity(draft, ActivityState::WaitingForUser);
-    }
-    draft.changes.gates.insert(new.id.clone(), Gate::open(new.clone(), run, at));
-    Ok(())
-}
-
-fn set_activity(draft: &mut Draft<'_>, state: ActivityState) {
-    let at = draft.at;
-    draft.run().activity.state = state;
-    draft.run().activity.at = Some(at);
-}
 
 /// Whether the gate was decided this way already, so that saying it again changes nothing.
 fn is_repeated(gate: &Gate, decision: &Decision) -> bool {
@@ -101,12 +66,6 @@ fn check_fits(gate: &Gate, decision: &Decision) -> Result<(), RefusedTransition>
     }
 }
 
-fn has_pending_question(draft: &Draft<'_>) -> bool {
-    let pending =
-        |id: &GateId| draft.read_gate(id).is_ok_and(|gate| gate.is_pending() && gate.kind == GateKind::Question);
-    draft.gate_ids().iter().any(pending)
-}
-
 /// Lets a task go on that waited at a gate, if no other gate holds it.
 fn release_task(draft: &mut Draft<'_>, task: Option<&TaskId>) -> Result<(), RefusedTransition> {
     let Some(task) = task else { return Ok(()) };
@@ -141,27 +100,4 @@ fn reject(
     });
     draft.set_task_state(task, TaskState::Failed)?;
     expire_of_task(draft, task)
-}
-
-pub(super) fn expire(draft: &mut Draft<'_>, id: &GateId) -> Result<(), RefusedTransition> {
-    if draft.read_gate(id)?.is_pending() {
-        draft.gate(id)?.state = GateState::Expired;
-        if !has_pending_question(draft) && draft.run().activity.state == ActivityState::WaitingForUser {
-            set_activity(draft, ActivityState::Working);
-        }
-    }
-    Ok(())
-}
-
-/// Expires every pending gate of the run.
-pub(super) fn expire_all(draft: &mut Draft<'_>) -> Result<(), RefusedTransition> {
-    draft.gate_ids().iter().try_for_each(|id| expire(draft, id))
-}
-
-/// Expires every pending gate of a task that has ended.
-pub(super) fn expire_of_task(draft: &mut Draft<'_>, task: &TaskId) -> Result<(), RefusedTransition> {
-    let of_task =
-        |draft: &Draft<'_>, id: &GateId| draft.read_gate(id).is_ok_and(|gate| gate.task.as_ref() == Some(task));
-    let gates: Vec<_> = draft.gate_ids().into_iter().filter(|id| of_task(draft, id)).collect();
-    gates.iter().try_for_each(|id| expire(draft, id))
 }

@@ -1,6 +1,8 @@
 //! What happens to the run as a whole.
 
-use super::{Draft, RefusedTransition};
+use super::draft::Draft;
+use super::holding::expire_all;
+use super::refused::RefusedTransition;
 use crate::domain::event::{ActivityReport, SupervisorState, WorkEnd};
 use crate::domain::gate::GateKind;
 use crate::domain::run::{ActivityState, FixedBy, Message, Outcome, RestorationSource, RunStatus};
@@ -22,7 +24,7 @@ pub(super) fn finish(
         }
         return Err(RefusedTransition::IllegalRun { run: draft.run().id.to_string(), from: before, to: status });
     }
-    super::gate::expire_all(draft)?;
+    expire_all(draft)?;
     draft.run().fix(status, FixedBy::Finish);
     draft.run().outcome_note = note.map(ToOwned::to_owned);
     draft.run().attention_reason = None;
@@ -80,7 +82,7 @@ pub(super) fn cancel(draft: &mut Draft<'_>) -> Result<(), RefusedTransition> {
             super::task::cancel(draft, &id, &WorkEnd::default())?;
         }
     }
-    super::gate::expire_all(draft)?;
+    expire_all(draft)?;
     draft.run().fix(RunStatus::Cancelled, FixedBy::Cancel);
     draft.run().attention_reason = None;
     end_activity(draft, RunStatus::Cancelled);

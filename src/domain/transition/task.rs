@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Draft, RefusedTransition};
+use super::draft::Draft;
+use super::holding::{expire_of_task, holding_gate, open_for_task};
+use super::refused::RefusedTransition;
 use crate::domain::checkpoint::{Checkpoint, NewCheckpoint, RESUME_NOTE, ResumeDisposition, Stage};
 use crate::domain::environment::Lease;
 use crate::domain::event::WorkEnd;
@@ -95,19 +97,7 @@ fn open_required(draft: &mut Draft<'_>, task: &TaskId, requirement: Requirement)
         context: None,
         question_type: None,
     };
-    super::gate::open_for_task(draft, &new)
-}
-
-/// The pending approval that holds a task back: review first, then test, then any other.
-pub(super) fn holding_gate<'d>(draft: &'d Draft<'_>, task: &TaskId) -> Result<Option<&'d Gate>, RefusedTransition> {
-    let known = draft.read_task(task)?;
-    let rank = |gate: &&Gate| match gate.holding_state() {
-        TaskState::ReviewPending => 0,
-        TaskState::TestPending => 1,
-        _ => 2,
-    };
-    let holding = known.gates.iter().filter_map(|id| draft.read_gate(id).ok());
-    Ok(holding.filter(|gate| gate.is_pending() && gate.kind == GateKind::Approval).min_by_key(rank))
+    open_for_task(draft, &new)
 }
 
 /// Refuses to start or resume anything in a run that is paused or over.
@@ -141,10 +131,10 @@ fn require_startable(draft: &mut Draft<'_>, id: &TaskId) -> Result<(), RefusedTr
     require_open_run(draft)?;
     let at = draft.at;
     let task = draft.read_task(id)?;
-    if task.state == TaskState::PendingApproval {
-        if let Some(gate) = holding_gate(draft, id)? {
-            return Err(RefusedTransition::GatePending { task: id.clone(), gate: gate.id.clone() });
-        }
+    if task.state == TaskState::PendingApproval
+        && let Some(gate) = holding_gate(draft, id)?
+    {
+        return Err(RefusedTransition::GatePending { task: id.clone(), gate: gate.id.clone() });
     }
     require(task, &[TaskState::Queued], TaskState::Running)?;
     for dependency in &task.depends_on {
@@ -179,7 +169,22 @@ pub(super) fn start(
     let environment = task.environment.clone();
     draft.set_task_state(id, TaskState::Running)?;
     if let (Some(environment), Some(lease)) = (environment, lease) {
-        super::environment::lease(draft, &environment, lease)?;
+        super::leasing::lease(draft, &environment, lease)?;
+    }
+    Ok(())
+}
+
+/// Records what a running task's own session runs; nobody else's word counts.
+pub(super) fn give_command(
+    draft: &mut Draft<'_>,
+    id: &TaskId,
+    session: &SessionId,
+    command: &[String],
+) -> Result<(), RefusedTransition> {
+    let task = draft.read_task(id)?;
+    require(task, &[TaskState::Running], TaskState::Running)?;
+    if task.session.as_ref() == Some(session) && task.command != command {
+        draft.task(id)?.command = command.to_vec();
     }
     Ok(())
 }
@@ -227,7 +232,7 @@ pub(super) fn fail(draft: &mut Draft<'_>, id: &TaskId, end: &WorkEnd) -> Result<
         return leave_block(draft, id);
     }
     draft.set_task_state(id, TaskState::Failed)?;
-    super::gate::expire_of_task(draft, id)
+    expire_of_task(draft, id)
 }
 
 pub(super) fn cancel(draft: &mut Draft<'_>, id: &TaskId, end: &WorkEnd) -> Result<(), RefusedTransition> {
@@ -237,7 +242,7 @@ pub(super) fn cancel(draft: &mut Draft<'_>, id: &TaskId, end: &WorkEnd) -> Resul
     }
     draft.task(id)?.result = Some(result_of(TaskOutcome::Cancelled, end));
     draft.set_task_state(id, TaskState::Cancelled)?;
-    super::gate::expire_of_task(draft, id)
+    expire_of_task(draft, id)
 }
 
 pub(super) fn block(draft: &mut Draft<'_>, id: &TaskId, reason: &str) -> Result<(), RefusedTransition> {
@@ -342,6 +347,8 @@ pub(super) fn take_checkpoint(draft: &mut Draft<'_>, new: &NewCheckpoint) -> Res
         }
     }
     let earlier = before.as_ref();
+    // What this executor has put out into the world stays out, whether or not a later checkpoint repeats it.
+    let published_before = earlier.is_some_and(|known| known.result_published && known.session == task.session);
     let mut checkpoint = Checkpoint {
         id: format!("{}-{seq}", new.task),
         run: draft.run().id.clone(),
@@ -360,9 +367,10 @@ pub(super) fn take_checkpoint(draft: &mut Draft<'_>, new: &NewCheckpoint) -> Res
             .or_else(|| earlier.and_then(|known| known.safe_boundary_label.clone())),
         workspace_dir: new.workspace_dir.clone().or_else(|| earlier.and_then(|known| known.workspace_dir.clone())),
         completed_steps,
-        result_published: new.result_published,
+        result_published: new.result_published || published_before,
         note: new.note.clone(),
-        resume_state: new.resume_state.clone(),
+        // A checkpoint that brings no state of its own (one that a supervisor takes now and then, say) leaves the executor's there.
+        resume_state: new.resume_state.clone().or_else(|| earlier.and_then(|known| known.resume_state.clone())),
         work: new.work.clone(),
         available_actions: Vec::new(),
         created_at: at,

@@ -20,6 +20,7 @@ mod operation;
 mod patterns;
 mod place;
 mod restore;
+mod restore_error;
 mod restore_index;
 
 mod save;
@@ -34,6 +35,8 @@ mod write_files;
 
 use gix::ObjectId;
 use gix::bstr::BString;
+/// What an object is: commit, tree, blob or tag.
+pub use gix::objs::Kind as ObjectKind;
 use std::path::PathBuf;
 
 pub use contents::{Content, ContentStatus, contents};
@@ -41,7 +44,8 @@ pub use directory::save_directory;
 pub use patterns::DEFAULT_EXCLUDES;
 pub use place::WorktreePlace;
 
-pub use restore::{RestoreError, RestoreTarget, RestoreWarning, Restored, Trust, restore};
+pub use restore::{RestoreTarget, RestoreWarning, Restored, Trust, restore};
+pub use restore_error::RestoreError;
 pub use save::{save, save_vanished};
 pub use sink::{LooseSink, ObjectSink, SinkError};
 
@@ -99,6 +103,8 @@ pub struct Saved {
     pub files: usize,
     /// Bytes of the objects handed to the sink.
     pub bytes: u64,
+    /// Bytes of those files that are there, as git stores them.
+    pub content_bytes: u64,
     /// What somebody should know though it was saved.
     pub warnings: Vec<Warning>,
     /// What was not saved, or not all of it.

@@ -9,12 +9,13 @@ use super::layout::{StatRules, Symlinks};
 use super::operation::is_operation_file;
 use super::patterns::Patterns;
 use super::place::{open_repository, read_head, read_index};
+use super::restore_error::RestoreError;
 use super::restore_index::{index_stat, write_index};
 use super::state::{self, Origin, SnapshotParts, State};
 use super::tree::{Leaf, leaves};
 use super::walk::{Ground, walk};
 use super::write_files::{Destination, Existing, check_path};
-use super::{Cause, SaveError, WorktreePlace};
+use super::{SaveError, WorktreePlace};
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::filter::plumbing::Pipeline;
@@ -69,53 +70,6 @@ pub enum RestoreWarning {
     OperationLeftOut,
     /// A submodule is an empty directory now; it was at this commit.
     Submodule(BString, ObjectId),
-}
-
-/// Why nothing, or not all, was restored.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// The snapshot or the target could not be read.
-    #[error("could not read what is to be restored or where to")]
-    Read(#[from] SaveError),
-    /// The worktree stands on another commit than the snapshot's base.
-    #[error("the worktree stands on {found:?}, the saved work on {expected:?}")]
-    OtherBase {
-        /// The snapshot's base.
-        expected: Option<ObjectId>,
-        /// The worktree's HEAD.
-        found: Option<ObjectId>,
-    },
-    /// A plain directory was saved: it cannot become a worktree.
-    #[error("a saved directory is restored to a directory")]
-    NotAWorktree,
-    /// Something stands where a file is to be written.
-    #[error("{path} is in the way")]
-    InTheWay {
-        /// The path in the target.
-        path: BString,
-    },
-    /// The snapshot holds a name that is never written.
-    #[error("the name {path} is refused")]
-    RefusedName {
-        /// The path in the snapshot.
-        path: BString,
-    },
-    /// A file could not be written or removed.
-    #[error("could not write {path}")]
-    Write {
-        /// The path in the target.
-        path: BString,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The index could not be written.
-    #[error("could not write the index {}", path.display())]
-    Index {
-        /// The index file.
-        path: PathBuf,
-        /// What failed.
-        source: Cause,
-    },
 }
 
 /// Restores `snapshot` into `target`.

@@ -4,7 +4,7 @@
 //! file was written from the entry's own content, so that git looks at all others.
 
 use super::index_lines::{IndexLine, IndexLines};
-use super::restore::RestoreError;
+use super::restore_error::RestoreError;
 use super::state::{IndexPresence, SnapshotParts, State};
 use super::tree::{Leaf, leaves, tree_of_commit};
 use super::{Cause, WorktreePlace};

@@ -245,6 +245,17 @@ impl Draft {
         }
     }
 
+    /// How many bytes the files have that differ from the base and are there.
+    fn content_bytes(&self, repository: &gix::Repository) -> u64 {
+        let present = self.changes.iter().filter_map(|(path, (_, now))| Some((path, (*now)?)));
+        let size = |(path, leaf): (&BString, Leaf)| match self.readings.get(path) {
+            Some(Reading { held: Held::Bytes(bytes), .. }) => bytes.len() as u64,
+            Some(Reading { held: Held::File, mark, .. }) => mark.size(),
+            None => repository.find_header(leaf.id).map_or(0, |header| header.size()),
+        };
+        present.map(size).sum()
+    }
+
     fn is_clean(&self) -> bool {
         let same = self.changes.values().all(|(head, now)| head == now);
         same && self.staged.is_empty() && self.not_saved.is_empty() && !operation::is_in_progress(&self.operation)
@@ -271,6 +282,7 @@ pub(super) fn finish(
         Some((id, (parts, pending))) => (Some((id, parts)), pending),
         None => (None, Pending::new(repository.object_hash())),
     };
+    let content_bytes = draft.content_bytes(repository);
     let raw = add_contents(&mut draft, &mut pending, root, sink)?;
     let (tree, state_tree, state_parents) = add_trees(&mut draft, &mut pending, repository, raw)?;
     let mut saved = Saved {
@@ -279,6 +291,7 @@ pub(super) fn finish(
         branch: draft.head.branch.clone(),
         files: draft.changes.len(),
         bytes: 0,
+        content_bytes,
         ignored: draft.ignored,
         unchanged: false,
         clean,

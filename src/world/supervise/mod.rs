@@ -2,7 +2,7 @@
 //!
 //! Owns: the start of the command, the loop that waits for it, what of its end counts as an interruption. Must not know: runs, tasks,
 //! records, or what is done when a signal arrives ([`Events`] says that).
-//! Invariant: standard input, output and error are the command's, untouched; a signal that asks us to end has reached the command's
+//! Invariant: standard input, output and error are the command's, untouched unless [`Streams::Aside`] says otherwise; a signal that asks us to end has reached the command's
 //! process group before anything else is done about it; nobody signals a process group whose leader has been reaped.
 //!
 //! After the first call the signals named in `signals` no longer end this process, even once the command has ended: what follows
@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,17 @@ pub struct Supervised<'a> {
     pub every: Option<Duration>,
     /// Whether it may have the terminal.
     pub terminal: Terminal,
+    /// What its standard input, output and error are.
+    pub streams: Streams,
+}
+
+/// What a command reads from and writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// Ours, untouched.
+    Ours,
+    /// Nothing to read, and all that it says goes to our standard error: our standard output is an answer of our own.
+    Aside,
 }
 
 /// Whose the terminal is while the command runs.
@@ -230,6 +241,10 @@ fn spawn(program: &OsStr, arguments: &[OsString], supervised: &Supervised<'_>) -
 
     let mut command = Command::new(program);
     command.args(arguments).current_dir(&supervised.directory).process_group(0);
+    if supervised.streams == Streams::Aside {
+        let aside = rustix::io::dup(std::io::stderr())?;
+        command.stdin(Stdio::null()).stdout(Stdio::from(aside));
+    }
     for name in &supervised.removed {
         command.env_remove(name);
     }

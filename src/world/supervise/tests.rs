@@ -52,6 +52,7 @@ fn in_directory(directory: &Path, command: &[&str]) -> Supervised<'static> {
         inherited: &[],
         every: None,
         terminal: Terminal::LeaveAlone,
+        streams: Streams::Ours,
     }
 }
 
@@ -255,6 +256,7 @@ fn supervisor_process() {
         inherited: &inherited,
         every: None,
         terminal: Terminal::HandOver,
+        streams: Streams::Ours,
     };
     let mut events = Logged(log);
     let ended = supervise(&supervised, &mut events).unwrap();

@@ -1,0 +1,84 @@
+//! Writes that only a repair makes: a run counted again, a claim whose generation nobody has had.
+//!
+//! Must not know when they are called for. Invariant: a generation only grows.
+
+use gix::ObjectId;
+
+use super::chain::{self, Content, Decision, Retry};
+use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
+use super::names::RefName;
+use super::runs::Need;
+use crate::domain::claim::Claim;
+use crate::domain::ids::RunId;
+use crate::domain::run::{Run, RunStatus, TaskSummary};
+use crate::domain::time::Timestamp;
+use crate::domain::view::RunView;
+use crate::record::{encode, layout, message};
+
+type Never = std::convert::Infallible;
+
+impl Ledger {
+    /// Writes the counts of a run anew from its records, and the status that follows from them.
+    pub fn count_again(&self, id: &RunId, at: Timestamp) -> Result<(), WriteRecordError<Never>> {
+        let name = RefName::run(id.as_str()).map_err(ReadError::from)?;
+        chain::transact(self.backend(), &name, Retry::default(), |tip| {
+            let Some(tip) = tip else { return Ok(Decision::Leave(())) };
+            let read = self.read_run_at(&name, tip, &Need::Everything).map_err(Inner::<Never>::Read)?;
+            let run = counted(&read.view, at);
+            if (Run { updated_at: read.view.run.updated_at, ..run.clone() }) == read.view.run {
+                return Ok(Decision::Leave(()));
+            }
+            let bytes = encode(&run, read.written(layout::RUN)).map_err(Inner::Encode)?;
+            let about = [("Run", Some(id.to_string()))];
+            let text =
+                message::record_changed(&format!("run {id}: counted again"), "run_counted", &about, self.author());
+            Ok(Decision::Append(self.transition([(layout::RUN.to_owned(), Content::Bytes(bytes))], text, at), ()))
+        })?;
+        Ok(())
+    }
+
+    /// The highest generation that any of these commits gives the claim at `name`.
+    pub fn highest_generation(&self, name: &RefName, objects: impl IntoIterator<Item = ObjectId>) -> u64 {
+        let of = |id: ObjectId| {
+            let is_commit = self.backend().header(&id).is_ok_and(|header| header.kind == gix::objs::Kind::Commit);
+            let root = is_commit.then(|| self.root(name, id).ok()).flatten()?;
+            Some(self.find_record::<Claim>(name, root, layout::CLAIM).ok()??.value.generation)
+        };
+        objects.into_iter().filter_map(of).max().unwrap_or_default()
+    }
+
+    /// Writes a commit on top of `good` with the claim that `raise` makes of it there, for a ref that the caller moves to it.
+    pub fn write_raised_claim(
+        &self,
+        name: &RefName,
+        good: ObjectId,
+        raise: impl Fn(&Claim) -> Claim,
+        at: Timestamp,
+    ) -> Result<ObjectId, WriteRecordError<Never>> {
+        let root = self.root(name, good)?;
+        let stored = self.find_record::<Claim>(name, root, layout::CLAIM)?;
+        let missing = || ReadError::Incomplete { name: name.clone(), path: layout::CLAIM.to_owned() };
+        let stored = stored.ok_or_else(missing)?;
+        let raised = raise(&stored.value);
+        let bytes = encode(&raised, Some(&stored.written)).map_err(WriteRecordError::Encode)?;
+        let subject = format!("claim {}/{}: restored at generation {}", raised.kind, raised.key, raised.generation);
+        let text = message::record_changed(&subject, "claim_restored", &[], self.author());
+        let transition = self.transition([(layout::CLAIM.to_owned(), Content::Bytes(bytes))], text, at);
+        chain::write_on(self.backend(), name, good, &transition)
+            .map_err(|error| WriteRecordError::Append(Box::new(error)))
+    }
+}
+
+fn counted(view: &RunView, at: Timestamp) -> Run {
+    let mut summary = TaskSummary::default();
+    for task in view.tasks.values() {
+        summary.move_task(None, task.state);
+    }
+    let pending_gates = view.pending_gates().into_iter().map(|gate| gate.id.clone()).collect();
+    let mut run = Run { task_summary: summary, pending_gates, updated_at: at, ..view.run.clone() };
+    if run.fixed_by.is_none() && run.status != RunStatus::Paused {
+        run.status = run.derived_status();
+        run.completed_at = if run.status.is_terminal() { run.completed_at.or(Some(at)) } else { None };
+    }
+    run
+}
