@@ -24,8 +24,8 @@ fn race(repository: &Repository, arguments: impl Fn(usize) -> Vec<String> + Sync
     let barrier = Barrier::new(RACERS);
     let run = |number| {
         let words = arguments(number);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut command = repository.command(&words);
+        let mut command = repository.command(env!("CARGO_BIN_EXE_git-tether"));
+        command.args(words);
         barrier.wait();
         command.output().unwrap()
     };
@@ -49,7 +49,7 @@ fn beside_git(repository: &Repository, work: impl FnOnce()) -> usize {
             scope.spawn(move || {
                 while !over.load(Ordering::Relaxed) {
                     // One of the two may find the other's lock: that is git's to say.
-                    let _ = repository.try_git_in(&repository.path, upkeep);
+                    let _ = repository.command("git").args(upkeep).output();
                     times.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -88,7 +88,7 @@ fn of_racing_reservations_one_wins_and_the_others_learn_who() {
         let winner = assert_one_reserved(&outputs);
         let won = outputs.iter().map(parsed).find(|answer| answer["outcome"] == "reserved").unwrap();
         assert!(tokens.insert(won["token"].as_str().unwrap().to_owned()), "round {round}: a token came twice");
-        repository.ok(&["session", "release", &winner]);
+        repository.answer(&["session", "release", &winner]);
     }
     repository.assert_sound();
 }
@@ -99,9 +99,9 @@ fn races_beside_packing_and_pruning_have_one_winner_too() {
     let upkeep = beside_git(&repository, || {
         for round in 0..rounds().div_ceil(4) {
             let winner = assert_one_reserved(&race(&repository, |_| words("session reserve t --json")));
-            repository.ok(&["session", "release", &winner]);
+            repository.answer(&["session", "release", &winner]);
             let run = format!("r{round}");
-            repository.ok(&["start", &run]);
+            repository.answer(&["start", &run]);
             add_together(&repository, &run);
         }
     });
@@ -124,7 +124,7 @@ fn add_together(repository: &Repository, run: &str) {
 #[test]
 fn of_tasks_that_are_added_together_none_is_lost() {
     let repository = Repository::new();
-    repository.ok(&["start", "r"]);
+    repository.answer(&["start", "r"]);
     add_together(&repository, "r");
     repository.assert_sound();
 }
@@ -132,10 +132,10 @@ fn of_tasks_that_are_added_together_none_is_lost() {
 #[test]
 fn of_racing_starts_of_one_task_one_wins() {
     let repository = Repository::new();
-    repository.ok(&["start", "r"]);
+    repository.answer(&["start", "r"]);
     for round in 0..rounds().div_ceil(4) {
         let task = format!("r/t{round}");
-        repository.ok(&["task", "add", &task]);
+        repository.answer(&["task", "add", &task]);
         let outputs = race(&repository, |_| words(&format!("task start {task} --json")));
         let won = outputs.iter().filter(|output| output.status.success()).count();
         assert_eq!(won, 1, "{}", outputs.iter().map(show).collect::<String>());
@@ -155,7 +155,7 @@ fn of_racing_starts_of_one_task_one_wins() {
 #[test]
 fn of_workers_that_take_the_next_task_each_gets_another_one() {
     let repository = Repository::new();
-    repository.ok(&["start", "r"]);
+    repository.answer(&["start", "r"]);
     add_together(&repository, "r");
     let outputs = race(&repository, |_| words("task next r --json"));
     let taken: std::collections::BTreeSet<String> =
@@ -167,10 +167,10 @@ fn of_workers_that_take_the_next_task_each_gets_another_one() {
 #[test]
 fn a_pool_is_never_over_its_limit() {
     let repository = Repository::new();
-    repository.ok(&["start", "r"]);
-    repository.ok(&["pool", "set", "codex", "--max", "3"]);
+    repository.answer(&["start", "r"]);
+    repository.answer(&["pool", "set", "codex", "--max", "3"]);
     for number in 0..RACERS {
-        repository.ok(&["task", "add", &format!("r/t{number}"), "--pool", "codex"]);
+        repository.answer(&["task", "add", &format!("r/t{number}"), "--pool", "codex"]);
     }
     let outputs = race(&repository, |number| words(&format!("task start r/t{number} --json")));
     let started = outputs.iter().filter(|output| output.status.success()).count();

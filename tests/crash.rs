@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use support::{Repository, parsed, show, text};
+use support::{Repository, parsed, show};
 
 /// What changes a file system, or makes a change last.
 const WRITING: &str = "write,pwrite64,writev,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,\
@@ -44,7 +44,7 @@ struct Scenario {
 
 /// strace around the program; `None` where it is not there or may not trace.
 fn traced(repository: &Repository, victims: Victims, options: &[String], command: &[&str]) -> Option<Output> {
-    let mut strace = repository.command_in("strace", &repository.path);
+    let mut strace = repository.command("strace");
     strace.args(["-qq", "-o"]).arg(repository.home().join("trace")).args(["-e", &format!("trace={WRITING}")]);
     if victims == Victims::WithChildren {
         strace.arg("-f");
@@ -146,11 +146,25 @@ impl Scenario {
     }
 }
 
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn git(repository: &Repository, arguments: &[&str]) -> Output {
+    repository.command("git").args(arguments).output().unwrap()
+}
+
+fn git_at(repository: &Repository, path: &Path, arguments: &[&str]) -> String {
+    let output = repository.command("git").current_dir(path).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", show(&output));
+    text(&output.stdout).trim_end().to_owned()
+}
+
 /// Git reads everything, and so do we.
 fn assert_readable(repository: &Repository, at: &str) {
-    let checked = repository.try_git_in(&repository.path, &["fsck", "--no-dangling", "--no-progress"]);
+    let checked = git(repository, &["fsck", "--no-dangling", "--no-progress"]);
     assert!(checked.status.success(), "{at}: {}", show(&checked));
-    let listed = repository.try_git_in(&repository.path, &["for-each-ref", "--format=%(refname)"]);
+    let listed = git(repository, &["for-each-ref", "--format=%(refname)"]);
     assert!(listed.status.success() && listed.stderr.is_empty(), "{at}: {}", show(&listed));
     for name in text(&listed.stdout).lines() {
         let Some(run) = name.strip_prefix("refs/tether/runs/") else { continue };
@@ -179,14 +193,14 @@ fn assert_converges(repository: &Repository, at: &str) {
 }
 
 fn run_with_task(repository: &Repository) {
-    repository.ok(&["start", "r"]);
-    repository.ok(&["task", "add", "r/t", "--pool", "p", "--", "true"]);
+    repository.answer(&["start", "r"]);
+    repository.answer(&["task", "add", "r/t", "--pool", "p", "--", "true"]);
 }
 
 fn running_task(repository: &Repository) {
     run_with_task(repository);
-    repository.ok(&["session", "reserve", "thread", "--id", "s"]);
-    repository.ok(&["task", "start", "r/t", "--session", "s"]);
+    repository.answer(&["session", "reserve", "thread", "--id", "s"]);
+    repository.answer(&["task", "start", "r/t", "--session", "s"]);
 }
 
 fn task_state(repository: &Repository) -> String {
@@ -223,7 +237,7 @@ fn task_start() {
     };
     let prepare = |repository: &Repository| {
         run_with_task(repository);
-        repository.ok(&["session", "reserve", "thread", "--id", "s"]);
+        repository.answer(&["session", "reserve", "thread", "--id", "s"]);
     };
     let scenario = Scenario {
         name: "task start",
@@ -272,8 +286,8 @@ fn worktree_stands(repository: &Repository, point: &Point) {
     let environment = &shown["environment"];
     assert_eq!(environment["state"], "ready", "{point:?}: {shown:#}\n{}", show(&recreated));
     let path = Path::new(environment["spec"]["path"].as_str().unwrap()).to_owned();
-    assert_eq!(repository.git_in(&path, &["rev-parse", "--abbrev-ref", "HEAD"]), "topic", "{point:?}");
-    assert_eq!(repository.git_in(&path, &["status", "--porcelain"]), "", "{point:?}");
+    assert_eq!(git_at(repository, &path, &["rev-parse", "--abbrev-ref", "HEAD"]), "topic", "{point:?}");
+    assert_eq!(git_at(repository, &path, &["status", "--porcelain"]), "", "{point:?}");
     let listed = repository.git(&["worktree", "list", "--porcelain"]);
     assert_eq!(listed.lines().filter(|line| line.starts_with("worktree ")).count(), 2, "{point:?}: {listed}");
     assert!(!listed.contains("locked") && !listed.contains("prunable"), "{point:?}: {listed}");
@@ -307,9 +321,9 @@ fn with_dirty_worktree(repository: &Repository) {
 fn checkpoint() {
     let prepare = |repository: &Repository| {
         run_with_task(repository);
-        repository.ok(ADD);
-        repository.ok(&["session", "reserve", "thread", "--id", "s"]);
-        repository.ok(&["task", "start", "r/t", "--session", "s"]);
+        repository.answer(ADD);
+        repository.answer(&["session", "reserve", "thread", "--id", "s"]);
+        repository.answer(&["task", "start", "r/t", "--session", "s"]);
         let shown = repository.json(&["env", "show", "r/e"]);
         let path = Path::new(shown["environment"]["spec"]["path"].as_str().unwrap()).to_owned();
         std::fs::write(path.join("README"), "changed\n").unwrap();
@@ -332,10 +346,10 @@ fn checkpoint() {
 /// A dead session with a running task, a claim, a pool's place and a lease; and one worktree that is gone.
 fn interrupted(repository: &Repository) {
     run_with_task(repository);
-    repository.ok(ADD);
-    let mut sleeper = repository.command_in("sleep", &repository.path).arg("600").spawn().unwrap();
-    repository.ok(&["session", "reserve", "thread", "--id", "s", "--pid", &sleeper.id().to_string()]);
-    repository.ok(&["task", "start", "r/t", "--session", "s"]);
+    repository.answer(ADD);
+    let mut sleeper = repository.command("sleep").arg("600").spawn().unwrap();
+    repository.answer(&["session", "reserve", "thread", "--id", "s", "--pid", &sleeper.id().to_string()]);
+    repository.answer(&["task", "start", "r/t", "--session", "s"]);
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
     let shown = repository.json(&["env", "show", "r/e"]);
@@ -370,7 +384,7 @@ fn recover_that_makes_a_worktree_anew() {
     let check = |repository: &Repository, point: &Point| {
         let shown = repository.json(&["env", "show", "r/e"]);
         let path = Path::new(shown["environment"]["spec"]["path"].as_str().unwrap()).to_owned();
-        assert_eq!(repository.git_in(&path, &["rev-parse", "--abbrev-ref", "HEAD"]), "topic", "{point:?}");
+        assert_eq!(git_at(repository, &path, &["rev-parse", "--abbrev-ref", "HEAD"]), "topic", "{point:?}");
         assert_eq!(shown["environment"]["state"], "ready", "{point:?}");
     };
     let scenario = Scenario {
@@ -398,7 +412,7 @@ fn env_remove_of_a_dirty_worktree() {
     };
     let prepare = |repository: &Repository| {
         with_dirty_worktree(repository);
-        repository.ok(&["task", "cancel", "r/t"]);
+        repository.answer(&["task", "cancel", "r/t"]);
     };
     let scenario = Scenario {
         name: "env remove",

@@ -93,7 +93,9 @@ impl Tether {
     pub(super) fn write_local(&self, path: &std::path::Path, content: &[u8]) -> Result<(), Failure> {
         let parent = path.parent().unwrap_or(path);
         std::fs::create_dir_all(parent).map_err(|error| failed("create", parent, &error))?;
-        let scratch = path.with_extension(format!("tmp-{}", std::process::id()));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // No id begins with a dot: nobody takes it for a file of that name.
+        let scratch = path.with_file_name(format!(".{name}.tmp-{}", std::process::id()));
         let written = std::fs::File::create(&scratch).and_then(|mut file| {
             file.write_all(content)?;
             file.sync_all()

@@ -179,6 +179,8 @@ impl Tether {
         let Some(ended) = ended else { return Ok(None) };
         self.give_back_claims_of(&ended)?;
         self.forget_command_process(id);
+        // What its dead supervisor left; one that lives gives its lock up itself.
+        let _ = self.signs_of_life().clear_lock(id.as_str());
         Ok(Some(ended))
     }
 

@@ -17,6 +17,8 @@ use super::backend::{
 use super::names::RefName;
 use super::tree::{self, Change, TreeError};
 
+/// How often a ref's lock is waited for in vain: whoever holds it that long is not racing.
+const MOST_WAITS: u32 = 5;
 /// A commit above this is not ours.
 const LARGEST_COMMIT: u64 = 1 << 20;
 
@@ -329,7 +331,8 @@ pub fn transact<T, E: std::error::Error + 'static>(
     retry: Retry,
     mut decide: impl FnMut(Option<ObjectId>) -> Result<Decision<T>, E>,
 ) -> Result<Transacted<T>, TransactError<E>> {
-    let mut attempts = 0;
+    let _turn = backend.turn(name);
+    let (mut attempts, mut waited) = (0, 0);
     loop {
         attempts += 1;
         let found = backend.read_ref(name).map_err(|source| TransactError::Ref { name: name.clone(), source })?;
@@ -342,10 +345,14 @@ pub fn transact<T, E: std::error::Error + 'static>(
             Decision::Leave(outcome) => return Ok(Transacted { tip, outcome, attempts }),
             Decision::Append(transition, outcome) => (transition, outcome),
         };
-        match append(backend, name, expected, &transition) {
+        let appended = append(backend, name, expected, &transition);
+        if matches!(appended, Err(AppendError::Swap(SwapError::Busy { .. }))) {
+            waited += 1;
+        }
+        match appended {
             Ok(new) => return Ok(Transacted { tip: Some(new), outcome, attempts }),
             Err(error) if !error.is_lost_race() => return Err(TransactError::Append(Box::new(error))),
-            Err(source) if attempts >= retry.attempts => {
+            Err(source) if attempts >= retry.attempts || waited >= MOST_WAITS => {
                 return Err(TransactError::Contended { name: name.clone(), attempts, source: Box::new(source) });
             }
             Err(_) => retry.pause(attempts - 1),

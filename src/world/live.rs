@@ -140,7 +140,7 @@ impl SignsOfLife {
     pub fn beat(&self, session: &str, at: DateTime<Utc>) -> Result<(), LiveError> {
         let path = self.file("heartbeat", session)?;
         create_parent(&path)?;
-        let scratch = path.with_file_name(format!("{session}.{}.new", std::process::id()));
+        let scratch = path.with_file_name(format!(".{session}.tmp-{}", std::process::id()));
         let text = format!("{}\n", at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
         std::fs::write(&scratch, text).map_err(failed("write", &scratch))?;
         std::fs::rename(&scratch, &path).map_err(failed("replace", &path))
@@ -167,6 +167,21 @@ impl SignsOfLife {
             Ok(lock) => lock.clear(),
             Err(LiveError::Held { .. }) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Clears away a session's lock file if nobody holds it now. Doing so twice is no error.
+    pub fn clear_lock(&self, session: &str) -> Result<(), LiveError> {
+        let path = self.file("live", session)?;
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(failed("open", &path)(source)),
+        };
+        match file.try_lock() {
+            Ok(()) if is_still_named(&file, &path) => remove_if_there(&path),
+            Ok(()) | Err(TryLockError::WouldBlock) => Ok(()),
+            Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
         }
     }
 

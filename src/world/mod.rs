@@ -6,6 +6,7 @@ pub mod cleanliness;
 pub mod clock;
 pub mod host;
 pub mod live;
+pub mod making_lock;
 pub mod paths;
 pub mod processes;
 pub mod shell;
@@ -17,6 +18,7 @@ pub mod worktree_make;
 pub mod worktree_mark;
 mod worktree_register;
 pub mod worktree_remove;
+pub mod worktree_staging;
 pub mod worktrees;
 
 #[cfg(test)]
