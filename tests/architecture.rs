@@ -586,3 +586,21 @@ fn circles_inside_a_room_are_refused() {
         ("git/b.rs", "use super::A;"),
     ]);
 }
+
+#[test]
+fn the_page_shows_the_tables() {
+    let page = include_str!("../docs/architecture.md");
+    let quoted = |names: &[&str], none: &str| match names {
+        [] => none.to_owned(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    };
+    for (room, allowed) in ARROWS {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{room}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/architecture.md has no row for `{room}`"));
+        assert!(row.ends_with(&format!("| {} |", quoted(allowed, "nothing"))), "{row}");
+    }
+    for (what, homes) in HOMES {
+        let row = format!("| `{what}` | {} |", quoted(homes, "nowhere"));
+        assert!(page.lines().any(|line| line == row), "docs/architecture.md lacks: {row}");
+    }
+}

@@ -118,6 +118,7 @@ impl Tether {
             session: session.clone(),
             host: self.host_id(),
             expires_at: Some(now.plus(length)),
+            remote_lease: false,
         };
         let taken =
             self.ledger().change_single::<Claim, std::convert::Infallible>(&(kind, key.to_owned()), now, |before| {

@@ -159,6 +159,7 @@ impl Tether {
             session: own.id.clone(),
             host: self.host_id(),
             expires_at: Some(now.plus(Duration::from_secs(own.lease_seconds))),
+            remote_lease: false,
         };
         let taken =
             self.ledger().change_single::<Claim, ClaimLost>(&(ClaimKind::Thread, thread.to_owned()), now, |found| {

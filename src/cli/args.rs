@@ -91,8 +91,16 @@ commands! {
     Pool = pool,
     /// Show the report of a run.
     Report = report,
+    /// Exchange runs, sessions and remote leases with a remote.
+    Sync = sync,
+    /// Send what was done here to a remote.
+    Push = push,
+    /// Take what others did from a remote.
+    Pull = pull,
     /// Note what is needed to go on with a task after its process is gone, and save its work.
     Checkpoint = checkpoint,
+    /// List, show, compare, restore and drop saved work.
+    Salvage = salvage,
     /// Check everything that is recorded, and go back to the last good state of what is bad.
     Doctor = doctor,
     /// Play an interruption and its recovery in a repository of its own, and show each command.

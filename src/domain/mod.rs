@@ -18,6 +18,7 @@ pub mod run;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod saved;
+pub mod secrets;
 pub mod session;
 pub mod task;
 pub mod time;

@@ -336,5 +336,13 @@ impl Run {
     }
 }
 
+impl Run {
+    /// Whether a person should look, by the tasks and gates that the run knows of.
+    pub fn needs_attention(&self) -> bool {
+        let open = self.task_summary.count(TaskState::Blocked) > 0 || !self.pending_gates.is_empty();
+        (!self.status.is_terminal() && open) || self.attention_reason.is_some()
+    }
+}
+
 /// How long a pending question may be before a restoration warns of it.
 pub const STALE_QUESTION: Duration = Duration::from_hours(24);

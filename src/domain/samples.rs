@@ -260,6 +260,7 @@ pub(crate) fn claim(kind: ClaimKind, key: &str, session: &str) -> Claim {
         acquired_at: moment(0),
         expires_at: Some(moment(600)),
         released_at: None,
+        remote_lease: false,
     }
 }
 

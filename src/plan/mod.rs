@@ -4,6 +4,8 @@
 //! over what a plan leaves behind yields nothing.
 
 pub mod finding;
+pub mod merge;
+mod merge_rules;
 pub mod observation;
 pub mod recover;
 pub mod resume;

@@ -61,7 +61,7 @@ records!(
 
 /// Everything that was written in a record, for what this version does not understand.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Written(Value);
+pub struct Written(pub(super) Value);
 
 /// A record as it was read: its value, and the whole of what was written.
 #[derive(Debug, Clone, PartialEq)]

@@ -144,6 +144,9 @@ fn subject(before: &RunView, event: &RunEvent, changes: &Changes) -> String {
     }
     match event {
         RunEvent::ActivityReported(_) => format!("run {run}: {}", changes.run.activity.state),
+        RunEvent::SavedWorkForgotten { commit } => {
+            format!("run {run}: saved work {} forgotten", commit.0.get(..12).unwrap_or(&commit.0))
+        }
         RunEvent::RunRestored { source, .. } => format!("run {run}: restored ({source})"),
         _ => format!(
             "run {run}: {}",

@@ -8,6 +8,7 @@ mod field;
 pub mod journal;
 mod json;
 pub mod layout;
+mod merge;
 pub mod message;
 mod run;
 pub mod saved;
@@ -20,6 +21,7 @@ pub use json::{
     InvalidRecord, LARGEST_RECORD, Record, Stored, Written, attach, check_json, decode, document, encode, fields,
     to_json, usage,
 };
+pub use merge::merge_written;
 
 #[cfg(test)]
 mod tests;

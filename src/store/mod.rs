@@ -20,6 +20,7 @@ mod git_cli;
 pub mod journal;
 pub mod ledger;
 mod locks;
+pub mod merge;
 mod open;
 mod pack;
 mod placed;

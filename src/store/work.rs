@@ -151,7 +151,7 @@ impl Ledger {
                 break;
             }
             match self.rewrite_work(&name, tip, &kept, at) {
-                Ok(()) => return Ok(Dropped { entries: gone, released: Some(self.backend().release(tip)) }),
+                Ok(()) => return Ok(Dropped { entries: gone, released: Some(self.backend().release(Some(tip))) }),
                 Err(WriteRecordError::Append(error)) if error.is_lost_race() && attempt < 16 => {}
                 Err(error) => return Err(error),
             }

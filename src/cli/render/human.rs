@@ -175,6 +175,10 @@ fn gate(text: &mut String, gate: &Gate) {
 
 fn session(text: &mut String, seen: &SeenSession) {
     let session = &seen.session;
+    if session.status.is_terminal() {
+        put(text, &format!("session {} on {}: {}", session.id, session.thread, session.status));
+        return;
+    }
     put(text, &format!("session {} on {}: {} ({})", session.id, session.thread, session.status, seen.liveness.verdict));
     for evidence in &seen.liveness.evidence {
         put(text, &format!("    {evidence}"));

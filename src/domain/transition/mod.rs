@@ -9,10 +9,13 @@ mod environment;
 mod gate;
 mod holding;
 mod leasing;
+mod merged;
 mod refused;
 mod run;
+mod saved;
 mod task;
 
+pub use merged::settle_merged;
 pub use refused::RefusedTransition;
 pub use task::startable;
 
@@ -61,6 +64,7 @@ pub fn apply(view: &RunView, event: &RunEvent, at: Timestamp) -> Result<Changes,
         RunEvent::LeaseReleased { environment, reason } => draft.release_lease(environment, reason)?,
         RunEvent::EnvironmentAdopted { environment, spec } => environment::adopt(&mut draft, environment, spec)?,
         RunEvent::CheckpointTaken(new) => task::take_checkpoint(&mut draft, new)?,
+        RunEvent::SavedWorkForgotten { commit } => saved::forget_work(&mut draft, commit),
         RunEvent::GateOpened(new) => holding::open(&mut draft, new)?,
         RunEvent::GateDecided { gate, decision } => gate::decide(&mut draft, gate, decision)?,
         RunEvent::GateExpired { gate } => holding::expire(&mut draft, gate)?,
