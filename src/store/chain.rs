@@ -18,6 +18,8 @@ use super::names::RefName;
 use super::objects::Batch;
 use super::tree::{self, Change, TreeError};
 
+/// How often a ref's lock is waited for in vain: whoever holds it that long is not racing.
+const MOST_WAITS: u32 = 5;
 /// A commit above this is not ours.
 const LARGEST_COMMIT: u64 = 1 << 20;
 
@@ -355,7 +357,7 @@ pub fn transact_with<T, E: std::error::Error + 'static>(
     mut decide: impl FnMut(Option<ObjectId>) -> Result<Decision<T>, E>,
 ) -> Result<Transacted<T>, TransactError<E>> {
     let _turn = backend.turn(name);
-    let mut attempts = 0;
+    let (mut attempts, mut waited) = (0, 0);
     loop {
         attempts += 1;
         let found = backend.read_ref(name).map_err(|source| TransactError::Ref { name: name.clone(), source })?;
@@ -368,10 +370,14 @@ pub fn transact_with<T, E: std::error::Error + 'static>(
             Decision::Leave(outcome) => return Ok(Transacted { tip, outcome, attempts }),
             Decision::Append(transition, outcome) => (transition, outcome),
         };
-        match append_with(backend, name, expected, &transition, &mut with) {
+        let appended = append_with(backend, name, expected, &transition, &mut with);
+        if matches!(appended, Err(AppendError::Swap(SwapError::Busy { .. }))) {
+            waited += 1;
+        }
+        match appended {
             Ok(new) => return Ok(Transacted { tip: Some(new), outcome, attempts }),
             Err(error) if !error.is_lost_race() => return Err(TransactError::Append(Box::new(error))),
-            Err(source) if attempts >= retry.attempts => {
+            Err(source) if attempts >= retry.attempts || waited >= MOST_WAITS => {
                 return Err(TransactError::Contended { name: name.clone(), attempts, source: Box::new(source) });
             }
             Err(_) => retry.pause(attempts - 1),
