@@ -11,6 +11,7 @@ pub mod environment;
 pub mod evidence;
 pub mod execution;
 pub mod failure;
+pub mod gc;
 mod holds;
 mod leftovers;
 mod local;

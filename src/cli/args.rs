@@ -91,6 +91,8 @@ commands! {
     Report = report,
     /// Note what is needed to go on with a task after its process is gone, and save its work.
     Checkpoint = checkpoint,
+    /// Clean up after runs and sessions that ended long ago.
+    Gc = gc,
     /// Check everything that is recorded, and go back to the last good state of what is bad.
     Doctor = doctor,
     /// Play an interruption and its recovery in a repository of its own, and show each command.

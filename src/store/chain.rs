@@ -36,6 +36,8 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// A blob that was written before, or that the tip's tree holds.
     Blob(ObjectId),
+    /// A tree that was written before.
+    Tree(ObjectId),
     /// Nothing.
     Remove,
 }
@@ -171,6 +173,7 @@ fn write_commit(
         let change = match content {
             Content::Bytes(bytes) => Change::Blob(batch.add(Kind::Blob, bytes).map_err(write_failed)?),
             Content::Blob(id) => Change::Blob(*id),
+            Content::Tree(id) => Change::Tree(*id),
             Content::Remove => Change::Remove,
         };
         changes.insert(path.clone(), change);

@@ -15,6 +15,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod fence;
 pub(crate) mod finish;
+pub(crate) mod gc;
 pub(crate) mod man;
 pub(crate) mod pause;
 pub(crate) mod pool;
