@@ -31,6 +31,7 @@ pub mod status;
 pub mod supervise;
 pub mod task;
 pub mod tether;
+pub mod watch;
 
 pub use failure::{Failure, FailureKind};
 pub use tether::Tether;

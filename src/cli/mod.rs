@@ -59,9 +59,10 @@ pub(crate) fn narrate(line: &str) {
 }
 
 fn refuse(failure: &Failure, json: Option<args::JsonForm>, exit_of: fn(FailureKind) -> Exit) -> Exit {
-    narrate(&format!("fatal: {}", failure.message));
+    // One line each, whatever the text of a record or a path holds.
+    narrate(&render::human::line(&format!("fatal: {}", failure.message)));
     for hint in &failure.hints {
-        narrate(&format!("hint: {hint}"));
+        narrate(&render::human::line(&format!("hint: {hint}")));
     }
     if json.is_some() {
         print(&render::json::error(failure.code, &failure.message, &failure.hints));

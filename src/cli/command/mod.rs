@@ -30,3 +30,4 @@ pub(crate) mod status;
 pub(crate) mod task;
 pub(crate) mod unpause;
 pub(crate) mod verify;
+pub(crate) mod watch;
