@@ -170,6 +170,9 @@ impl Tether {
             if let Some(pool) = &task.pool {
                 self.give_slot_back(pool, &address)?;
             }
+            if let Some(environment) = now.environment_of(task).filter(|known| known.held_lease().is_none()) {
+                self.give_place_back(run, environment)?;
+            }
         }
         if now.run.status.is_terminal() {
             self.ensure_report(run)?;

@@ -3,24 +3,31 @@
 //! The public API of the library: every command of the program is a method of [`tether::Tether`]. Must not know how anything is
 //! shown, nor any exit code.
 
+mod adopt;
 pub mod checkpoint;
 mod claims;
 pub mod demo;
 pub mod doctor;
 pub mod environment;
+mod environment_spec;
 pub mod evidence;
 pub mod execution;
 pub mod failure;
 pub mod gc;
 mod holds;
+mod landed;
+mod lease;
 mod leftovers;
 mod local;
+mod making;
 pub mod observe;
 pub mod places;
 pub mod pool;
 pub mod recover;
+pub mod removal;
 mod repair;
 pub mod report;
+mod rescue;
 pub mod reserve;
 pub mod resume;
 pub mod run;

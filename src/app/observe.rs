@@ -203,6 +203,9 @@ impl Tether {
                 PlaceSeen::NotThisWorktree("it is registered, but its `.git` does not name its registration".to_owned())
             }
             PathFacts::NotAWorktree { answering } => PlaceSeen::NotThisWorktree(words_for(&answering)),
+            PathFacts::OtherRepository { git_dir } if git_dir.starts_with(list.common_dir()) => {
+                PlaceSeen::NotThisWorktree("it is not registered in this repository any more".to_owned())
+            }
             PathFacts::OtherRepository { git_dir } => {
                 PlaceSeen::NotThisWorktree(format!("it belongs to another repository, {}", git_dir.display()))
             }

@@ -79,6 +79,8 @@ commands! {
     Show = show,
     /// Add, start and end tasks.
     Task = task,
+    /// Make, lease and remove the places where tasks work.
+    Env = env,
     /// Reserve threads, and say who works on them.
     Session = session,
     /// List claims, or show one.

@@ -68,9 +68,9 @@ impl EnvironmentState {
         matches!(self, Self::Archived | Self::Removed)
     }
 
-    /// Whether a kill during its making leaves it in this state.
+    /// Whether a kill while it is made or put back leaves it in this state.
     pub fn is_half_made(self) -> bool {
-        matches!(self, Self::Requested | Self::Provisioning)
+        matches!(self, Self::Requested | Self::Provisioning | Self::Recovering)
     }
 }
 

@@ -197,25 +197,12 @@ impl Planner<'_> {
         for pool in &self.records.pools {
             for slot in &pool.running {
                 let task = TaskAddress { run: slot.run.clone(), task: slot.task.clone() };
-                if self.is_slot_stale(slot, &dead) {
+                let stale = |view| verify::is_slot_stale(slot, view, self.records, self.seen);
+                if self.view(&slot.run).is_some_and(stale) {
                     self.steps.push(Step::FreeSlot { pool: pool.id.clone(), task });
                 }
             }
         }
-    }
-
-    fn is_slot_stale(&self, slot: &crate::domain::pool::Slot, dead: &[&crate::domain::ids::SessionId]) -> bool {
-        let Some(view) = self.view(&slot.run) else { return false };
-        let runs = view.tasks.get(&slot.task).is_some_and(|task| task.state == TaskState::Running);
-        if runs && !view.run.status.is_terminal() {
-            return false;
-        }
-        // A starter that lives may be between its two swaps: it has the place and not yet the task.
-        slot.session.as_ref().is_none_or(|session| {
-            dead.contains(&session)
-                || self.records.sessions.get(session).is_none_or(|known| known.status.is_terminal())
-                || self.seen.liveness.get(session).is_some_and(|known| known.verdict == Verdict::Dead)
-        })
     }
 
     fn plan_leftovers(&mut self) {

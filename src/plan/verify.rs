@@ -8,6 +8,7 @@ use crate::domain::environment::{Environment, ExecutionMode, Health, RecoveryAct
 use crate::domain::event::EnvironmentFinding;
 use crate::domain::ids::{RunId, SessionId};
 use crate::domain::liveness::{Liveness, Verdict};
+use crate::domain::pool::{Pool, Slot};
 use crate::domain::session::SessionStatus;
 use crate::domain::task::{Task, TaskState};
 use crate::domain::view::RunView;
@@ -35,6 +36,7 @@ pub fn find(records: &Records, seen: &Observation) -> Vec<Finding> {
     }
     findings.extend(find_dead_sessions(records, seen));
     findings.extend(find_stale_claims(records, seen));
+    findings.extend(find_stale_slots(records, seen));
     findings.extend(find_unnamed(seen));
     findings.extend(seen.leftovers.iter().map(find_leftover));
     findings
@@ -392,6 +394,31 @@ fn find_stale_claims(records: &Records, seen: &Observation) -> Vec<Finding> {
         finding
     };
     stale_claims(records, seen).into_iter().map(finding).collect()
+}
+
+/// Whether a pool counts a task that does not run, and nobody is about to start it.
+pub(super) fn is_slot_stale(slot: &Slot, view: &RunView, records: &Records, seen: &Observation) -> bool {
+    let runs = view.tasks.get(&slot.task).is_some_and(|task| task.state == TaskState::Running);
+    if runs && !view.run.status.is_terminal() {
+        return false;
+    }
+    // A starter that lives may be between its two swaps: it has the place and not yet the task.
+    slot.session.as_ref().is_none_or(|session| {
+        records.sessions.get(session).is_none_or(|known| known.status.is_terminal())
+            || seen.liveness.get(session).is_some_and(|known| known.verdict == Verdict::Dead)
+    })
+}
+
+fn find_stale_slots(records: &Records, seen: &Observation) -> Vec<Finding> {
+    let slots = records.pools.iter().flat_map(|pool| pool.running.iter().map(move |slot| (pool, slot)));
+    let stale = slots
+        .filter(|(_, slot)| records.runs.get(&slot.run).is_some_and(|view| is_slot_stale(slot, view, records, seen)));
+    let finding = |(pool, slot): (&Pool, &Slot)| {
+        let message = format!("pool {} counts {}/{}, which does not run", pool.id, slot.run, slot.task);
+        let finding = Finding::new(FindingCode::SlotStale, message).in_run(&slot.run).of_task(&slot.task);
+        finding.because("pool", &pool.id)
+    };
+    stale.map(finding).collect()
 }
 
 fn find_unnamed(seen: &Observation) -> Vec<Finding> {

@@ -11,6 +11,8 @@ use super::fold::{FoldError, Folded};
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
 use super::objects::Batch;
+use super::release::{ReleaseError, Released};
+pub use super::turns::Turn;
 pub use super::values::{
     BoxedError, ClearedLock, Expected, New, Object, ObjectHeader, ReadObjectError, ReadRefError, RefValue, SwapError,
     WriteError,
@@ -33,6 +35,9 @@ pub trait Backend: Send {
     /// An object of at most `limit` bytes; a larger one is an error before it is loaded.
     fn read(&self, id: &gix::oid, limit: u64) -> Result<Object, ReadObjectError>;
 
+    /// Waits for a turn among our own writers of a ref; without one, more races are lost.
+    fn turn(&self, name: &RefName) -> Option<Turn>;
+
     /// An empty batch, for objects of this repository.
     fn batch(&self) -> Batch;
 
@@ -54,6 +59,9 @@ pub trait Backend: Send {
 
     /// Folds many small packs of ours into one, if there are many and nobody else is at it. To be called after a swap.
     fn fold(&self) -> Result<Folded, FoldError>;
+
+    /// Stops keeping from `git gc` what `tip` reaches and no ref does; a ref has stopped naming it just before.
+    fn release(&self, tip: gix::ObjectId) -> Result<Released, ReleaseError>;
 
     /// Ref locks that a process of ours took and did not live to give back.
     fn find_stale_locks(&self) -> Result<Vec<StaleLock>, LockError>;

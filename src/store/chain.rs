@@ -332,6 +332,7 @@ pub fn transact<T, E: std::error::Error + 'static>(
     retry: Retry,
     mut decide: impl FnMut(Option<ObjectId>) -> Result<Decision<T>, E>,
 ) -> Result<Transacted<T>, TransactError<E>> {
+    let _turn = backend.turn(name);
     let mut attempts = 0;
     loop {
         attempts += 1;

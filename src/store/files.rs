@@ -16,6 +16,8 @@ use super::git_cli::GitRefs;
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
 use super::objects::{Batch, ObjectStore};
+use super::release::{ReleaseError, Released, release};
+use super::turns::{self, Turn};
 
 /// The backend for files storage: everything in process, but for deletions.
 pub(super) struct FilesBackend {
@@ -44,6 +46,10 @@ impl Backend for FilesBackend {
 
     fn read(&self, id: &gix::oid, limit: u64) -> Result<Object, ReadObjectError> {
         self.objects.read(id, limit)
+    }
+
+    fn turn(&self, name: &RefName) -> Option<Turn> {
+        turns::wait(&self.common, name)
     }
 
     fn batch(&self) -> Batch {
@@ -81,6 +87,10 @@ impl Backend for FilesBackend {
             let _ = self.refs.sweep_marks();
         }
         Ok(folded)
+    }
+
+    fn release(&self, tip: gix::ObjectId) -> Result<Released, ReleaseError> {
+        release(&self.objects.packs, &self.common, self.git.git(), tip)
     }
 
     fn find_stale_locks(&self) -> Result<Vec<StaleLock>, LockError> {

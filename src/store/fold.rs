@@ -77,20 +77,32 @@ pub enum FoldError {
 }
 
 impl FoldError {
-    fn at(attempted: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn at(attempted: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { attempted, path, source }
     }
 }
 
-struct OldPack {
+/// A pack of ours that may go, its objects being elsewhere.
+pub(super) struct OldPack {
     stem: PathBuf,
     size: u64,
 }
 
 impl OldPack {
-    fn file(&self, extension: &str) -> PathBuf {
+    /// The pack that one of its files belongs to.
+    pub(super) fn at(file: &Path) -> Self {
+        Self { stem: file.with_extension(""), size: 0 }
+    }
+
+    /// The path of one of its files.
+    pub(super) fn file(&self, extension: &str) -> PathBuf {
         self.stem.with_extension(extension)
+    }
+
+    /// The name of its index.
+    pub(super) fn index_name(&self) -> String {
+        self.file("idx").file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 }
 
@@ -150,14 +162,15 @@ fn is_recent(path: &Path, within: Duration) -> bool {
         .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age <= within) || at > SystemTime::now())
 }
 
-fn git_collects_garbage(common: &Path) -> bool {
+/// Whether git's own garbage collection is at work, or was killed not long ago.
+pub(super) fn git_collects_garbage(common: &Path) -> bool {
     ["gc.pid", "gc.pid.lock", "objects/maintenance.lock"]
         .iter()
         .any(|name| is_recent(&common.join(name), GC_BELIEVED_FOR))
 }
 
-/// The lock is free once its file is closed, however the process ends.
-fn take_lock(packs: &PackDirectory, common: &Path) -> Result<Option<File>, FoldError> {
+/// The lock that one fold at a time holds; `None` if another does. It is free once its file is closed, however the process ends.
+pub(super) fn take_lock(packs: &PackDirectory, common: &Path) -> Result<Option<File>, FoldError> {
     let directory = common.join("tether");
     packs.sharing.create_directories(&directory).map_err(FoldError::at("create", &directory))?;
     let path = directory.join("fold.lock");
@@ -219,17 +232,21 @@ fn runs_here(pid: u32) -> bool {
 /// Packs of ours that may be folded, smallest first.
 fn foldable(packs: &PackDirectory) -> Result<Vec<OldPack>, FoldError> {
     let Some(indexed) = in_multi_pack_index(&packs.path)? else { return Ok(Vec::new()) };
+    let mut found = kept_packs(packs)?;
+    found.retain(|old| old.size <= LARGEST_FOLDED && !indexed.contains(&old.index_name()));
+    Ok(found)
+}
+
+/// Every pack that we keep, smallest first.
+pub(super) fn kept_packs(packs: &PackDirectory) -> Result<Vec<OldPack>, FoldError> {
     let mut found = Vec::new();
     for name in file_names(&packs.path)? {
-        if !has_extension(&name, "idx") || origin_of(&name).is_none() || indexed.contains(&name) {
+        if !has_extension(&name, "idx") || origin_of(&name).is_none() {
             continue;
         }
-        let stem = packs.path.join(&name).with_extension("");
-        let old = OldPack { size: 0, stem };
+        let old = OldPack::at(&packs.path.join(&name));
         let ours = fs::read(old.file("keep")).is_ok_and(|content| content == KEEP);
-        if let (true, Ok(metadata)) = (ours, fs::metadata(old.file("pack")))
-            && metadata.len() <= LARGEST_FOLDED
-        {
+        if let (true, Ok(metadata)) = (ours, fs::metadata(old.file("pack"))) {
             found.push(OldPack { size: metadata.len(), ..old });
         }
     }
@@ -238,7 +255,7 @@ fn foldable(packs: &PackDirectory) -> Result<Vec<OldPack>, FoldError> {
 }
 
 /// The packs that git has listed in an index over several; `None` if that cannot be known.
-fn in_multi_pack_index(directory: &Path) -> Result<Option<HashSet<String>>, FoldError> {
+pub(super) fn in_multi_pack_index(directory: &Path) -> Result<Option<HashSet<String>>, FoldError> {
     if directory.join("multi-pack-index.d").exists() {
         return Ok(None);
     }
@@ -289,16 +306,20 @@ fn write_folded(packs: &PackDirectory, chosen: &[OldPack]) -> Result<usize, Fold
     Ok(entries.len())
 }
 
+/// The index of a pack.
+pub(super) fn index_of(old: &OldPack, format: Kind) -> Result<gix::odb::pack::index::File, FoldError> {
+    let path = old.file("idx");
+    let index = gix::odb::pack::index::File::at(&path, format);
+    index.map_err(|source| FoldError::Index { path, source: source.into() })
+}
+
 /// Hands every entry of a pack on as it lies there, after checking it against the index.
-fn copy_entries(
+pub(super) fn copy_entries(
     old: &OldPack,
     format: Kind,
     mut hand_on: impl FnMut(ObjectId, u32, &[u8]) -> Result<(), FoldError>,
 ) -> Result<(), FoldError> {
-    let path = old.file("idx");
-    let index = gix::odb::pack::index::File::at(&path, format);
-    let index = index.map_err(|source| FoldError::Index { path, source: source.into() })?;
-    let mut entries: Vec<_> = index.iter().collect();
+    let mut entries: Vec<_> = index_of(old, format)?.iter().collect();
     entries.sort_unstable_by_key(|entry| entry.pack_offset);
 
     let path = old.file("pack");
@@ -330,7 +351,7 @@ fn copy_entries(
 }
 
 /// In git's own order: a reader that has the index open and misses the pack looks at the directory again.
-fn remove_pack(old: &OldPack) -> Result<(), FoldError> {
+pub(super) fn remove_pack(old: &OldPack) -> Result<(), FoldError> {
     for extension in ["idx", "pack", "rev", "keep"] {
         let path = old.file(extension);
         match fs::remove_file(&path) {

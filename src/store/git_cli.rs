@@ -19,6 +19,8 @@ use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
 use super::objects::{Batch, ObjectStore};
 use super::pack::sync_directory;
+use super::release::{ReleaseError, Released, release};
+use super::turns::{self, Turn};
 use crate::git::{Git, GitError};
 
 /// How long a lock that somebody holds is waited for.
@@ -56,6 +58,11 @@ impl GitRefs {
             .into_iter()
             .fold(git, Git::with_setting);
         Self { git, storage, format }
+    }
+
+    /// The git program for this repository.
+    pub(super) fn git(&self) -> &Git {
+        &self.git
     }
 
     fn read(&self, name: &RefName) -> Result<RefValue, ReadRefError> {
@@ -275,6 +282,10 @@ impl Backend for GitBackend {
         self.objects.read(id, limit)
     }
 
+    fn turn(&self, name: &RefName) -> Option<Turn> {
+        turns::wait(&self.common, name)
+    }
+
     fn batch(&self) -> Batch {
         self.objects.batch()
     }
@@ -301,6 +312,10 @@ impl Backend for GitBackend {
 
     fn fold(&self) -> Result<Folded, FoldError> {
         fold(&self.objects.packs, &self.common)
+    }
+
+    fn release(&self, tip: gix::ObjectId) -> Result<Released, ReleaseError> {
+        release(&self.objects.packs, &self.common, self.refs.git(), tip)
     }
 
     /// Git's own locks cannot be told from those of a git that lives.

@@ -20,6 +20,8 @@ use super::fold::{FoldError, Folded};
 use super::locks::{LockError, StaleLock};
 use super::names::{RefName, RefPrefix};
 use super::objects::Batch;
+use super::release::{ReleaseError, Released};
+use super::turns::Turn;
 
 /// What shall go wrong. Writes are counted from 1: each batch and each swap is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,6 +130,10 @@ impl Backend for MemoryBackend {
         self.state().objects.get(id).cloned().ok_or_else(|| ReadObjectError::Missing { id: id.to_owned() })
     }
 
+    fn turn(&self, _name: &RefName) -> Option<Turn> {
+        None
+    }
+
     fn batch(&self) -> Batch {
         Batch::in_memory(self.format)
     }
@@ -188,6 +194,10 @@ impl Backend for MemoryBackend {
 
     fn fold(&self) -> Result<Folded, FoldError> {
         Ok(Folded::Nothing)
+    }
+
+    fn release(&self, _tip: gix::ObjectId) -> Result<Released, ReleaseError> {
+        Ok(Released::Objects(0))
     }
 
     fn find_stale_locks(&self) -> Result<Vec<StaleLock>, LockError> {

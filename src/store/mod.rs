@@ -24,8 +24,10 @@ mod locks;
 mod open;
 mod pack;
 mod placed;
+pub mod release;
 pub mod runs;
 pub mod singles;
+mod turns;
 mod values;
 pub mod work;
 

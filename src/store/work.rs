@@ -10,8 +10,9 @@ use super::backend::{Expected, New, RefValue};
 use super::chain::{self, Content, Decision, Retry};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
+use super::release::{ReleaseError, Released};
 use super::tree;
-use crate::domain::ids::{Oid, RunId};
+use crate::domain::ids::Oid;
 pub use crate::domain::saved::SavedEntry;
 use crate::domain::time::Timestamp;
 use crate::record::message;
@@ -37,6 +38,15 @@ impl Kept {
     pub fn is_kept(self) -> bool {
         self == Self::Snapshot
     }
+}
+
+/// What was dropped.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// What is not kept any more.
+    pub entries: Vec<SavedEntry>,
+    /// Whether its objects are left to `git gc`; `None` if nothing was dropped.
+    pub released: Option<Result<Released, ReleaseError>>,
 }
 
 /// The id under which people know a snapshot.
@@ -125,14 +135,15 @@ impl Ledger {
         Ok(done.outcome)
     }
 
-    /// Stops keeping the snapshots that `goes` picks; the chain is written anew without them. Answers with what went.
+    /// Stops keeping the snapshots that `goes` picks; the chain is written anew without them, and what only they held is left to
+    /// `git gc`. Answers with what went.
     pub fn drop_work(
         &self,
-        run: &RunId,
+        run: &str,
         at: Timestamp,
         goes: impl Fn(&SavedEntry) -> bool,
-    ) -> Result<Vec<SavedEntry>, WriteRecordError<std::convert::Infallible>> {
-        let name = RefName::work(run.as_str()).map_err(ReadError::from)?;
+    ) -> Result<Dropped, WriteRecordError<std::convert::Infallible>> {
+        let name = RefName::work(run).map_err(ReadError::from)?;
         for attempt in 1.. {
             let Some(tip) = self.tip(&name)? else { break };
             let (gone, kept): (Vec<_>, Vec<_>) = self.saved_work_at(&name, tip)?.into_iter().partition(&goes);
@@ -140,12 +151,12 @@ impl Ledger {
                 break;
             }
             match self.rewrite_work(&name, tip, &kept, at) {
-                Ok(()) => return Ok(gone),
+                Ok(()) => return Ok(Dropped { entries: gone, released: Some(self.backend().release(tip)) }),
                 Err(WriteRecordError::Append(error)) if error.is_lost_race() && attempt < 16 => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Vec::new())
+        Ok(Dropped::default())
     }
 
     fn rewrite_work(

@@ -6,6 +6,7 @@ pub mod cleanliness;
 pub mod clock;
 pub mod host;
 pub mod live;
+pub mod making_lock;
 pub mod paths;
 pub mod processes;
 pub mod shell;

@@ -207,6 +207,13 @@ pub enum MakeError {
     },
 }
 
+impl MakeError {
+    /// Whether it is only that somebody else was at work all the time.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Lock(WorktreeLockError::Busy { .. }))
+    }
+}
+
 /// Makes the worktree, or finishes what an earlier call began.
 pub fn make(repository: &Repository, order: &Order) -> Result<Made, MakeError> {
     let lock = WorktreeLock::take(&repository.tether_dir(), order.patience)?;
@@ -351,7 +358,7 @@ fn attached(own: Option<&Registration>, branch: &str) -> bool {
 }
 
 /// The tip of a branch, asked of whoever keeps the refs.
-pub(super) fn find_tip(repository: &Repository, name: &str) -> Result<Option<ObjectId>, MakeError> {
+pub fn find_tip(repository: &Repository, name: &str) -> Result<Option<ObjectId>, MakeError> {
     if repository.ref_storage() == RefStorage::Files {
         return Ok(super::worktrees::find_branch_tip(repository, name)?);
     }

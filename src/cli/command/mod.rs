@@ -13,6 +13,7 @@ pub(crate) mod claim;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod env;
 pub(crate) mod fence;
 pub(crate) mod finish;
 pub(crate) mod gc;

@@ -9,9 +9,11 @@ use super::json::{list, object};
 use crate::app::observe::RiskyWorktree;
 use crate::app::recover::{Recovery, StepOutcome, StepReport, about};
 use crate::app::status::Status;
+use crate::domain::ids::TaskAddress;
 use crate::domain::view::RunView;
 use crate::plan::finding::Finding;
 use crate::plan::observation::Dirt;
+use crate::plan::step::Step;
 use crate::record::fields;
 
 fn shown(value: Option<&impl ToString>) -> Value {
@@ -114,7 +116,8 @@ pub(crate) fn recovery_text(recovery: &Recovery, at_risk: Option<&[RiskyWorktree
         };
         let _ = writeln!(text, "  - {}{}", line(&outcome), line(&report.message));
     }
-    for task in &recovery.resumable {
+    let went_on = |task: &TaskAddress| recovery.steps.iter().any(|report| is_run_of(report, task));
+    for task in recovery.resumable.iter().filter(|task| !went_on(task)) {
         let _ = writeln!(text, "can go on: {task}  (git tether recover --resume, or git tether resume {task})");
     }
     for risky in at_risk.unwrap_or_default() {
@@ -130,6 +133,11 @@ pub(crate) fn recovery_text(recovery: &Recovery, at_risk: Option<&[RiskyWorktree
         let _ = writeln!(text, "{} of these need a person (marked !)", recovery.needs_person);
     }
     text
+}
+
+fn is_run_of(report: &StepReport, task: &TaskAddress) -> bool {
+    let runs = matches!(&report.step, Step::RunTask { run, task: named } if *run == task.run && *named == task.task);
+    runs && report.outcome == StepOutcome::Done
 }
 
 /// A status as the keys of its envelope.

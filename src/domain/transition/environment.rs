@@ -23,9 +23,11 @@ pub(super) fn request(
     task: Option<&TaskId>,
     new: &NewEnvironment,
 ) -> Result<(), RefusedTransition> {
-    if draft.read_environment(&new.id).is_ok_and(|known| {
-        !known.state.is_gone() && !known.state.is_half_made() && known.state != EnvironmentState::Failed
-    }) {
+    use EnvironmentState as State;
+    // One that is being put back has work to come: it is finished, not asked for anew.
+    let makes_room =
+        |state: State| state.is_gone() || matches!(state, State::Requested | State::Provisioning | State::Failed);
+    if draft.read_environment(&new.id).is_ok_and(|known| !makes_room(known.state)) {
         return Err(draft.exists("environment", &new.id));
     }
     if let Some(task) = task {

@@ -15,6 +15,7 @@ mod contents;
 mod directory;
 mod exact;
 mod index_lines;
+mod large_file;
 mod layout;
 mod operation;
 mod patterns;

@@ -3,9 +3,10 @@
 //! Owns: putting survey, index and operation together. Must not know: where objects go, refs. Invariant: nothing is handed to the sink if
 //! the snapshot would be the previous one; if the index or HEAD changes meanwhile all is looked at again.
 
-use super::content::{Filtering, Held, Reading, Rest, open_file};
+use super::content::{Filtering, Held, Reading, Rest};
 use super::exact::add_inexact;
 use super::index_lines::{self, IndexLine, IndexLines};
+use super::large_file::stream;
 use super::layout::StatRules;
 use super::operation::{self, OperationFiles};
 use super::patterns::Patterns;
@@ -16,7 +17,7 @@ use super::submodule::look_at_submodule;
 use super::survey::{Survey, survey};
 use super::tree::{Leaf, Pending, tree_of_commit, unreadable_object};
 use super::walk::{Found, Ground};
-use super::{NotSaved, ObjectSink, SaveError, SaveOptions, Saved, SinkError, Warning};
+use super::{NotSaved, ObjectSink, SaveError, SaveOptions, Saved, Warning};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use gix::index::State;
@@ -365,27 +366,6 @@ fn add_contents(
         }
     }
     Ok(raw)
-}
-
-/// Hands a large file to the sink; answers its id, and whether that is the `expected` one.
-fn stream(
-    path: &Path,
-    size: u64,
-    expected: ObjectId,
-    sink: &mut dyn ObjectSink,
-) -> Result<(ObjectId, bool), SaveError> {
-    let unreadable = |source| SaveError::Unreadable { path: path.to_owned(), source };
-    let mut file = open_file(path).map_err(unreadable)?;
-    match sink.write_stream(size, &mut std::io::Read::take(&mut file, size)) {
-        Ok(id) => Ok((id, id == expected)),
-        // It became shorter: take it as it is now.
-        Err(error) if file.metadata().is_ok_and(|metadata| metadata.len() < size) => {
-            let bytes = std::fs::read(path).map_err(unreadable)?;
-            let id = sink.write(Kind::Blob, &bytes).map_err(|_: SinkError| error)?;
-            Ok((id, false))
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Adds the snapshot's tree and the state's; answers both and the commits that the state must keep alive.

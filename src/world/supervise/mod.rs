@@ -21,6 +21,7 @@ use rustix::process::Pid;
 mod error;
 mod exit;
 mod leftovers;
+mod setup;
 mod signals;
 mod terminal;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod tests;
 pub use error::SuperviseError;
 pub use exit::Exit;
 pub use leftovers::{Leftover, Tie};
+pub use setup::run_setup;
 
 use signals::{Change, Relay, Seen};
 use terminal::JobControl;
