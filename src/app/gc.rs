@@ -80,7 +80,9 @@ impl Tether {
             return Ok(Vec::new());
         }
         // What was saved since is not in the list, and stays.
-        Ok(self.ledger().drop_work(&view.run.id, self.now(), |entry| replaced.contains(&entry.commit))?)
+        let dropped =
+            self.ledger().drop_work(view.run.id.as_str(), self.now(), |entry| replaced.contains(&entry.commit))?;
+        Ok(dropped.entries)
     }
 
     fn archive_old_runs(

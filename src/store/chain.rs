@@ -324,6 +324,13 @@ fn show_value(value: &RefValue) -> String {
     }
 }
 
+/// So often a lock that somebody holds is waited for, each time for as long as the backend has patience.
+const MOST_LOCKED: u32 = 4;
+
+fn is_locked(error: &AppendError) -> bool {
+    matches!(error, AppendError::Swap(SwapError::Busy { .. }))
+}
+
 /// Reads the tip, decides, appends; decides again on the new tip if somebody was faster. `decide` may run many times and must have no effect
 /// of its own.
 pub fn transact<T, E: std::error::Error + 'static>(
@@ -334,6 +341,7 @@ pub fn transact<T, E: std::error::Error + 'static>(
 ) -> Result<Transacted<T>, TransactError<E>> {
     let _turn = backend.turn(name);
     let mut attempts = 0;
+    let mut locked = 0;
     loop {
         attempts += 1;
         let found = backend.read_ref(name).map_err(|source| TransactError::Ref { name: name.clone(), source })?;
@@ -349,10 +357,17 @@ pub fn transact<T, E: std::error::Error + 'static>(
         match append(backend, name, expected, &transition) {
             Ok(new) => return Ok(Transacted { tip: Some(new), outcome, attempts }),
             Err(error) if !error.is_lost_race() => return Err(TransactError::Append(Box::new(error))),
+            // Each was waited for: who holds a lock for so long is no racer.
+            Err(error) if is_locked(&error) && locked + 1 >= MOST_LOCKED => {
+                return Err(TransactError::Append(Box::new(error)));
+            }
             Err(source) if attempts >= retry.attempts => {
                 return Err(TransactError::Contended { name: name.clone(), attempts, source: Box::new(source) });
             }
-            Err(_) => retry.pause(attempts - 1),
+            Err(error) => {
+                locked += u32::from(is_locked(&error));
+                retry.pause(attempts - 1);
+            }
         }
     }
 }
