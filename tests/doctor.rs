@@ -2,10 +2,13 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test stops where it fails")]
 
+#[path = "support/plant.rs"]
+mod plant;
 mod support;
 
 use std::fs;
 
+use plant::{feed, plant};
 use serde_json::Value;
 use support::Repository;
 
@@ -18,44 +21,6 @@ fn scene() -> Repository {
     repository.answer(&["start", "r2"]);
     repository.answer(&["session", "reserve", "topic", "--id", "s1"]);
     repository
-}
-
-fn feed(repository: &Repository, arguments: &[&str], input: &[u8]) -> String {
-    use std::io::Write as _;
-    use std::process::Stdio;
-    let mut command = repository.command("git");
-    let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "git {arguments:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// Points a ref at a new commit with these files, on top of its tip or of nothing.
-fn plant(repository: &Repository, name: &str, files: &[(&str, &[u8])], parent: Option<&str>) -> String {
-    let mut index = String::new();
-    for (path, content) in files {
-        let blob = feed(repository, &["hash-object", "-w", "--stdin"], content);
-        index.push_str(&format!("100644 {blob}\t{path}\n"));
-    }
-    let file = repository.root.path().join("planted-index");
-    let _ = fs::remove_file(&file);
-    let run = |arguments: &[&str], input: &str| {
-        use std::io::Write as _;
-        let mut command = repository.command("git");
-        command.env("GIT_INDEX_FILE", &file).args(arguments);
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().trim().to_owned()
-    };
-    run(&["update-index", "--add", "--index-info"], &index);
-    let tree = run(&["write-tree"], "");
-    let mut words = vec!["commit-tree", tree.as_str(), "-m", "planted"];
-    words.extend(parent.iter().flat_map(|parent| ["-p", parent]));
-    let commit = run(&words, "");
-    repository.git(&["update-ref", name, &commit]);
-    commit
 }
 
 fn findings(answer: &Value) -> Vec<(String, String)> {

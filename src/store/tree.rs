@@ -330,7 +330,9 @@ pub(super) fn find_directory(backend: &dyn Backend, root: ObjectId, path: &str) 
     for name in path.split('/').filter(|name| !name.is_empty()) {
         match load(backend, Some(at), path)?.get(&BString::from(name)) {
             Some((mode, id)) if mode.is_tree() => at = *id,
-            _ => return Ok(None),
+            // Something else in the place of a directory must not read as an empty one.
+            Some(_) => return Err(TreeError::Path { path: path.to_owned() }),
+            None => return Ok(None),
         }
     }
     Ok(Some(at))
