@@ -10,7 +10,7 @@ use crate::app::failure::Failure;
 use crate::app::saving::{About, Committed, Found, Prepared, SavedPlace, Source};
 use crate::app::tether::Tether;
 use crate::domain::checkpoint::{
-    Checkpoint, CompletedStep, NewCheckpoint, ReplaySafety, ResumeDisposition, ResumeState,
+    Checkpoint, CompletedStep, NewCheckpoint, ReplaySafety, ResumeDisposition, ResumeState, TakenBy,
 };
 use crate::domain::environment::Environment;
 use crate::domain::event::RunEvent;
@@ -46,6 +46,8 @@ pub struct TakeCheckpoint {
     pub published: bool,
     /// Whether the work is saved too.
     pub saving: Saving,
+    /// Who takes it.
+    pub by: TakenBy,
 }
 
 /// Whether a checkpoint saves the worktree's content.
@@ -107,6 +109,7 @@ impl Tether {
             result_published: asked.published,
             resume_state,
             work: saved.work,
+            by: asked.by,
             workspace_dir: environment.and_then(|environment| environment.spec.path.clone()),
         };
         let checkpoint = self.record_checkpoint(task, &need, objects, new)?;

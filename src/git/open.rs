@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use gix::bstr::ByteSlice;
+use gix::odb::store::init::Slots;
 use gix::sec::trust::Mapping;
 
 use super::command_line_configuration;
@@ -319,6 +320,9 @@ impl Repository {
     }
 }
 
+/// The library never makes more room than it has at the start, and fails once it is full: transitions of others add packs all the time.
+const ROOM_FOR_PACKS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 2048 };
+
 fn open_options(surroundings: &Surroundings) -> Result<gix::open::Options, OpenError> {
     let options = match surroundings.configuration {
         ConfigurationScope::AsGit => gix::open::Options::default(),
@@ -337,7 +341,7 @@ fn open_options(surroundings: &Surroundings) -> Result<gix::open::Options, OpenE
         }
         gix::bstr::BString::from(text)
     });
-    let options = options.cli_overrides(overrides);
+    let options = options.cli_overrides(overrides).object_store_slots(ROOM_FOR_PACKS);
     Ok(match surroundings.overrides {
         Overrides::Count => options,
         Overrides::AreOfAnother => without_overrides(options),
@@ -345,8 +349,9 @@ fn open_options(surroundings: &Surroundings) -> Result<gix::open::Options, OpenE
 }
 
 /// Options under which no variable of this process says which worktree, index or identity the repository has. The library reads such
-/// variables itself, and shows them as settings.
+/// variables itself, and shows them as settings. There is room for packs that others add meanwhile.
 pub(crate) fn without_overrides(options: gix::open::Options) -> gix::open::Options {
+    let options = options.object_store_slots(ROOM_FOR_PACKS);
     options.filter_config_section(|section| section.trust == gix::sec::Trust::Full && !overrides_a_repository(section))
 }
 

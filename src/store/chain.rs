@@ -37,6 +37,8 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// A blob that was written before, or that the tip's tree holds.
     Blob(ObjectId),
+    /// A tree that was written before.
+    Tree(ObjectId),
     /// Nothing.
     Remove,
 }
@@ -184,6 +186,7 @@ fn write_commit(
         let change = match content {
             Content::Bytes(bytes) => Change::Blob(batch.add(Kind::Blob, bytes).map_err(write_failed)?),
             Content::Blob(id) => Change::Blob(*id),
+            Content::Tree(id) => Change::Tree(*id),
             Content::Remove => Change::Remove,
         };
         changes.insert(path.clone(), change);
@@ -334,6 +337,13 @@ fn show_value(value: &RefValue) -> String {
     }
 }
 
+/// So often a lock that somebody holds is waited for, each time for as long as the backend has patience.
+const MOST_LOCKED: u32 = 4;
+
+fn is_locked(error: &AppendError) -> bool {
+    matches!(error, AppendError::Swap(SwapError::Busy { .. }))
+}
+
 /// Reads the tip, decides, appends; decides again on the new tip if somebody was faster. `decide` may run many times and must have no effect
 /// of its own.
 pub fn transact<T, E: std::error::Error + 'static>(
@@ -356,6 +366,7 @@ pub fn transact_with<T, E: std::error::Error + 'static>(
 ) -> Result<Transacted<T>, TransactError<E>> {
     let _turn = backend.turn(name);
     let mut attempts = 0;
+    let mut locked = 0;
     loop {
         attempts += 1;
         let found = backend.read_ref(name).map_err(|source| TransactError::Ref { name: name.clone(), source })?;
@@ -368,13 +379,21 @@ pub fn transact_with<T, E: std::error::Error + 'static>(
             Decision::Leave(outcome) => return Ok(Transacted { tip, outcome, attempts }),
             Decision::Append(transition, outcome) => (transition, outcome),
         };
-        match append_with(backend, name, expected, &transition, &mut with) {
+        let appended = append_with(backend, name, expected, &transition, &mut with);
+        match appended {
             Ok(new) => return Ok(Transacted { tip: Some(new), outcome, attempts }),
             Err(error) if !error.is_lost_race() => return Err(TransactError::Append(Box::new(error))),
+            // Each was waited for: who holds a lock for so long is no racer.
+            Err(error) if is_locked(&error) && locked + 1 >= MOST_LOCKED => {
+                return Err(TransactError::Append(Box::new(error)));
+            }
             Err(source) if attempts >= retry.attempts => {
                 return Err(TransactError::Contended { name: name.clone(), attempts, source: Box::new(source) });
             }
-            Err(_) => retry.pause(attempts - 1),
+            Err(error) => {
+                locked += u32::from(is_locked(&error));
+                retry.pause(attempts - 1);
+            }
         }
     }
 }
@@ -384,7 +403,7 @@ pub fn transact_with<T, E: std::error::Error + 'static>(
 pub struct ChainCommit {
     /// Its id.
     pub id: ObjectId,
-    /// Its tree: what [`tree::read`](super::tree::read) and its fellows take.
+    /// Its tree: what [`tree::read`] and its fellows take.
     pub tree: ObjectId,
     /// Its parents; the first is the one before it in the chain.
     pub parents: Vec<ObjectId>,

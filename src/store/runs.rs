@@ -83,7 +83,7 @@ pub struct ReadRun {
     pub tip: ObjectId,
     /// The run, with the records that were asked for.
     pub view: RunView,
-    written: BTreeMap<String, Written>,
+    pub(super) written: BTreeMap<String, Written>,
 }
 
 impl ReadRun {

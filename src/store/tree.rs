@@ -26,6 +26,8 @@ const LARGEST_TREE: u64 = 16 << 20;
 pub enum Change {
     /// It holds this blob.
     Blob(ObjectId),
+    /// It is this directory.
+    Tree(ObjectId),
     /// It is not there.
     Remove,
 }
@@ -159,6 +161,7 @@ fn apply(
         let after = match node {
             Node::Leaf(Change::Remove) => None,
             Node::Leaf(Change::Blob(id)) => Some((EntryKind::Blob.into(), id)),
+            Node::Leaf(Change::Tree(id)) => Some((EntryKind::Tree.into(), id)),
             Node::Directory(children) => {
                 let below = format!("{path}{name}/");
                 let base = before.filter(|(mode, _)| mode.is_tree()).map(|(_, id)| id);
@@ -321,12 +324,39 @@ pub fn list_directories(backend: &dyn Backend, root: ObjectId, directory: &str) 
     Ok(directories.filter_map(|(name, _)| String::from_utf8(name.into()).ok()).collect())
 }
 
-fn find_directory(backend: &dyn Backend, root: ObjectId, path: &str) -> Result<Option<ObjectId>, TreeError> {
+/// So deep may a tree of records be.
+const DEEPEST: usize = 16;
+
+/// Every file of a tree, by its logical path: a record that was fanned out stands where callers look for it.
+pub fn walk(backend: &dyn Backend, root: ObjectId) -> Result<BTreeMap<String, ObjectId>, TreeError> {
+    let mut files = BTreeMap::new();
+    let mut waiting = vec![(String::new(), 0)];
+    while let Some((directory, depth)) = waiting.pop() {
+        let below = |name: &str| if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+        if depth > DEEPEST {
+            return Err(TreeError::Path { path: directory });
+        }
+        for (name, id) in list(backend, root, &directory)? {
+            files.insert(below(&name), id);
+        }
+        for name in list_directories(backend, root, &directory)? {
+            if !(FANNED.contains(&directory.as_str()) && is_bucket(name.as_bytes())) {
+                waiting.push((below(&name), depth + 1));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// The directory at a path.
+pub(super) fn find_directory(backend: &dyn Backend, root: ObjectId, path: &str) -> Result<Option<ObjectId>, TreeError> {
     let mut at = root;
     for name in path.split('/').filter(|name| !name.is_empty()) {
         match load(backend, Some(at), path)?.get(&BString::from(name)) {
             Some((mode, id)) if mode.is_tree() => at = *id,
-            _ => return Ok(None),
+            // Something else in the place of a directory must not read as an empty one.
+            Some(_) => return Err(TreeError::Path { path: path.to_owned() }),
+            None => return Ok(None),
         }
     }
     Ok(Some(at))
