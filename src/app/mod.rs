@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod execution;
 pub mod failure;
 pub mod gate;
+pub mod gc;
 mod held_work;
 pub mod hierarchy;
 pub mod history;
@@ -44,6 +45,7 @@ pub mod supervise;
 pub mod sync;
 pub mod task;
 pub mod tether;
+pub mod watch;
 
 pub use failure::{Failure, FailureKind};
 pub use tether::Tether;

@@ -122,6 +122,10 @@ commands! {
     Checkpoint = checkpoint,
     /// List, show, compare, restore and drop saved work.
     Salvage = salvage,
+    /// Follow what happens to runs, until it is interrupted.
+    Watch = watch,
+    /// Clean up after runs and sessions that ended long ago.
+    Gc = gc,
     /// Check everything that is recorded, and go back to the last good state of what is bad.
     Doctor = doctor,
     /// Play an interruption and its recovery in a repository of its own, and show each command.
