@@ -14,6 +14,7 @@ use crate::domain::ids::{EnvironmentId, RunId, SessionId, TaskId};
 use crate::domain::view::RunView;
 use crate::plan::finding::{Finding, FindingCode};
 use crate::plan::observation::Dirt;
+use crate::plan::step::Step;
 use crate::record::fields;
 
 fn shown(value: Option<&impl ToString>) -> Value {
