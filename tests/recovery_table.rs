@@ -332,6 +332,7 @@ fn checkpoint(replay_safety: ReplaySafety) -> NewCheckpoint {
         resume_state: None,
         work: Some(SavedWork { commit: Oid("1".repeat(40)), base: None, branch: None, files: 3 }),
         workspace_dir: None,
+        by: git_tether::domain::checkpoint::TakenBy::Executor,
     }
 }
 

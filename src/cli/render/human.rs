@@ -173,10 +173,19 @@ fn checkpoint(text: &mut String, checkpoint: &crate::domain::checkpoint::Checkpo
 }
 
 fn gate(text: &mut String, gate: &Gate) {
-    let prompt = gate.prompt.as_deref().unwrap_or_default();
-    put(text, &format!("{} {}/{}: {} {prompt}", gate.kind, gate.run, gate.id, gate.state));
+    let about = gate.prompt.as_deref().or(gate.key.as_deref()).unwrap_or_default();
+    put(text, &format!("{} {}/{} ({}): {about}", gate.kind, gate.run, gate.id, gate.state));
     if !gate.choices.is_empty() {
         put(text, &format!("    choices: {}", gate.choices.join(", ")));
+    }
+    if let Some(context) = &gate.context {
+        put(text, &format!("    context: {context}"));
+    }
+    if let Some(decision) = &gate.decision {
+        let said = [decision.answer.as_deref(), decision.note.as_deref()];
+        for words in said.into_iter().flatten() {
+            put(text, &format!("    said: {words}"));
+        }
     }
     if gate.is_pending() {
         let address = format!("{}/{}", gate.run, gate.id);
