@@ -6,6 +6,7 @@ mod answer;
 mod args;
 mod command;
 mod exit;
+mod pager;
 mod parse;
 mod render;
 
@@ -19,6 +20,9 @@ use self::answer::Outcome;
 use self::args::Cli;
 use self::exit::Exit;
 use crate::app::{Failure, FailureKind};
+
+/// The most characters of an error's message.
+const LONGEST_MESSAGE: usize = 1_000;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -42,7 +46,10 @@ fn answer(outcome: &Outcome, json: Option<args::JsonForm>) -> Exit {
         Some(_) => render::json::answer(&outcome.answer),
         None => render::human::answer(&outcome.answer),
     };
-    print(&text);
+    let paged = json.is_none() && pager::show(&text, outcome.pager.as_deref());
+    if !paged {
+        print(&text);
+    }
     outcome.exit
 }
 
@@ -59,14 +66,24 @@ pub(crate) fn narrate(line: &str) {
 }
 
 fn refuse(failure: &Failure, json: Option<args::JsonForm>, exit_of: fn(FailureKind) -> Exit) -> Exit {
-    narrate(&format!("fatal: {}", failure.message));
+    let message = shortened(&failure.message);
+    // One line each, whatever the text of a record or a path holds.
+    narrate(&render::human::line(&format!("fatal: {message}")));
     for hint in &failure.hints {
-        narrate(&format!("hint: {hint}"));
+        narrate(&render::human::line(&format!("hint: {hint}")));
     }
     if json.is_some() {
-        print(&render::json::error(failure.code, &failure.message, &failure.hints));
+        print(&render::json::error(failure.code, &message, &failure.hints));
     }
     exit_of(failure.kind)
+}
+
+/// What a record holds may be of any length; a message is for reading.
+fn shortened(message: &str) -> String {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
 }
 
 /// Help and version go to stdout; anything else is a usage error, said on stderr and, where JSON was asked for, on stdout.
