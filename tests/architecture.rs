@@ -32,9 +32,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("gix::hash::ObjectId", &["*"]),
     ("walkdir", &["world/paths*", "store/file_refs.rs", "store/locks.rs"]),
     ("nix", &["world/supervise/*"]),
-    ("signal_hook", &["world/supervise/*"]),
-    // git is one program, a task's command another; the demo types command lines as a person would.
-    ("Command::new", &["git/program.rs", "world/supervise*", "world/shell.rs"]),
+    ("signal_hook", &["world/supervise/*", "cli/pager.rs"]),
+    // git is one program, a task's command another; the demo types command lines as a person would; a pager is git's choice.
+    ("Command::new", &["git/program.rs", "world/supervise*", "world/shell.rs", "cli/pager.rs"]),
     ("Utc::now", &["world/clock.rs"]),
     ("Local::now", &[]),
     ("process::exit", &["cli/*", "main.rs"]),
@@ -585,4 +585,22 @@ fn circles_inside_a_room_are_refused() {
         ("git/a.rs", ""),
         ("git/b.rs", "use super::A;"),
     ]);
+}
+
+#[test]
+fn the_page_shows_the_tables() {
+    let page = include_str!("../docs/architecture.md");
+    let quoted = |names: &[&str], none: &str| match names {
+        [] => none.to_owned(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    };
+    for (room, allowed) in ARROWS {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{room}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/architecture.md has no row for `{room}`"));
+        assert!(row.ends_with(&format!("| {} |", quoted(allowed, "nothing"))), "{row}");
+    }
+    for (what, homes) in HOMES {
+        let row = format!("| `{what}` | {} |", quoted(homes, "nowhere"));
+        assert!(page.lines().any(|line| line == row), "docs/architecture.md lacks: {row}");
+    }
 }

@@ -47,10 +47,9 @@ for part in 1 2 3; do
     if [ -e "out/part-$part" ]; then echo "$TETHER_TASK: part $part is there already"; continue; fi
     mkdir -p out && echo "part $part of $TETHER_TASK" >"out/part-$part"
     echo "$TETHER_TASK: built part $part" | tee -a NOTES
-    if [ "$part" = 1 ]; then
-        git tether checkpoint "$TETHER_RUN/$TETHER_TASK" --boundary "part 1 is built" --replay-safety checkpoint_resumable
-    fi
+    git tether checkpoint "$TETHER_RUN/$TETHER_TASK" --boundary "part $part is built" --replay-safety checkpoint_resumable
     if [ "$part" = 2 ] && [ -e "$waits/hold-$TETHER_TASK" ]; then
+        echo 'half of part 3' >out/part-3.unfinished
         printf '%s %s\n%s\n' "$PPID" "$$" "$PWD" >"$waits/new-$TETHER_TASK"
         mv "$waits/new-$TETHER_TASK" "$waits/at-$TETHER_TASK"
         while [ -e "$waits/hold-$TETHER_TASK" ]; do sleep 0.05; done
@@ -61,7 +60,7 @@ done
 /// The builds, and what becomes of each.
 const BUILDS: [&str; 4] = ["compile", "docs", "package", "test"];
 /// How long a build may take to reach the middle of its work.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn failed(what: &str, error: &std::io::Error) -> Failure {
     Failure::fatal("demo_failed", format!("could not {what}: {error}"))
@@ -176,8 +175,11 @@ impl Story<'_> {
         for build in BUILDS {
             halfway.push(self.wait_until_halfway(build, started)?);
         }
-        self.say("Each has built two parts of three. What it holds now, in `compile`, is in no commit:");
-        self.type_expecting(&format!("git -C {} status --short", self.near(&halfway[0].place)), &[0])?;
+        self.say("Each has built two parts of three, and is at work on the third. What stands in the worktree of `compile` is in no commit of its branch:");
+        self.type_expecting(
+            &format!("git -C {} status --short --untracked-files=all", self.near(&halfway[0].place)),
+            &[0],
+        )?;
         self.type_expecting("git tether status", &[0])?;
         Ok(halfway)
     }
@@ -265,7 +267,11 @@ impl Story<'_> {
         self.say("Of one task only, and the last change of it in full:");
         self.type_expecting("git log --format='%h %s' refs/tether/runs/nightly -- tasks/docs.json", &[0])?;
         self.type_expecting("git show -s refs/tether/runs/nightly", &[0])?;
-        self.type_expecting("git fsck --strict", &[0])?;
+        self.say("And git finds nothing wrong with it:");
+        self.type_expecting(
+            "git fsck --strict --no-dangling && git gc --quiet --prune=now && git tether doctor",
+            &[0],
+        )?;
         Ok(())
     }
 

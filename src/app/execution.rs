@@ -10,20 +10,18 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::app::checkpoint::{Saving, TakeCheckpoint};
+use crate::app::checkpoint::Saving;
 use crate::app::failure::{Failure, chain_of};
+use crate::app::held_work::{held_task, need_of};
 use crate::app::reserve::{LockUse, Reservation};
 use crate::app::tether::Tether;
-use crate::domain::checkpoint::RESUME_NOTE;
-use crate::domain::checkpoint::{Checkpoint, ReplaySafety};
 use crate::domain::claim::{Claim, ClaimKind};
 use crate::domain::event::{RunEvent, WorkEnd};
 use crate::domain::ids::{EnvironmentId, SessionId, TaskAddress, TaskId};
 use crate::domain::session::{ProcessFingerprint, Session, SessionStatus};
 use crate::domain::task::{Requirement, Task, TaskState};
-use crate::domain::view::RunView;
 use crate::git::TIES_TO_A_REPOSITORY;
-use crate::store::runs::{Need, Proposal};
+use crate::store::runs::Proposal;
 use crate::world::live::LiveLock;
 use crate::world::supervise::{
     Ended, Events, Exit, Leftover, Streams, SuperviseError, Supervised, Terminal, Tie, supervise,
@@ -236,7 +234,9 @@ impl Tether {
     ) -> Result<Finished, Failure> {
         let meaning = Meaning::of(ended.exit, ended.interrupted_by);
         if matches!(meaning, Meaning::Interrupted) {
-            said.extend(self.save_if_changed(&supervisor.session, work, "interrupted"));
+            if work.plan.saving == Saving::Work {
+                said.extend(self.save_if_changed(&supervisor.session, &work.address, "interrupted"));
+            }
         }
         let task = self.end_held_task(&supervisor.session, &work.address, &meaning)?;
         if let Some(task) = task.as_ref().filter(|task| task.state == TaskState::Blocked) {
@@ -309,60 +309,6 @@ impl Tether {
         }
         Ok(Some(task))
     }
-
-    /// Takes the first checkpoint of a task, so that a kill finds written down whether the task may run again.
-    pub(super) fn take_first_checkpoint(&self, address: &TaskAddress, safety: Option<ReplaySafety>) -> Vec<String> {
-        let taken = self.read_run(&address.run, &need_of(address)).and_then(|read| {
-            let known = read.view.checkpoints.get(&address.task);
-            if known.is_some_and(|known| safety.is_none_or(|safety| safety == known.replay_safety)) {
-                return Ok(Vec::new());
-            }
-            let boundary = known.is_none().then(|| "start".to_owned());
-            // Work that the last checkpoint names is to be named by this one too.
-            let saving = match known.and_then(|known| known.work.as_ref()) {
-                Some(_) => Saving::Work,
-                None => Saving::Nothing,
-            };
-            let mut asked = TakeCheckpoint { boundary, saving, ..carried_on(known) };
-            if let Some(safety) = safety {
-                asked.replay_safety = Some(safety);
-                asked.disposition = None;
-            }
-            self.checkpoint(address, asked).map(|(_, said)| said)
-        });
-        taken.unwrap_or_else(|failure| vec![format!("no checkpoint was taken at the start: {}", failure.message)])
-    }
-
-    /// Saves the work of a task at once, in a checkpoint that leaves all else as the last one had it.
-    fn save_now(&self, session: &SessionId, work: &Work) -> Vec<String> {
-        let saved = self.read_run(&work.address.run, &need_of(&work.address)).and_then(|read| {
-            if held_task(&read.view, &work.address.task, session).is_none() {
-                return Ok(Vec::new());
-            }
-            let asked = carried_on(read.view.checkpoints.get(&work.address.task));
-            self.checkpoint(&work.address, asked).map(|(_, said)| said)
-        });
-        saved.unwrap_or_else(|failure| vec![format!("the work could not be saved: {}", failure.message)])
-    }
-
-    /// The same, unless what is there is what the last checkpoint names already.
-    fn save_if_changed(&self, session: &SessionId, work: &Work, reason: &str) -> Vec<String> {
-        if work.plan.saving == Saving::Nothing {
-            return Vec::new();
-        }
-        let (run, task) = (&work.address.run, &work.address.task);
-        let changed = self.read_run(run, &need_of(&work.address)).and_then(|read| {
-            let Some(held) = held_task(&read.view, task, session) else { return Ok(false) };
-            let Some(environment) = read.view.environment_of(held) else { return Ok(false) };
-            let place = self.save_environment(run, environment, Some(task), reason)?;
-            Ok(place.work.as_ref() != read.view.checkpoints.get(task).and_then(|known| known.work.as_ref()))
-        });
-        match changed {
-            Ok(true) => self.save_now(session, work),
-            Ok(false) => Vec::new(),
-            Err(failure) => vec![format!("the work could not be saved: {}", failure.message)],
-        }
-    }
 }
 
 /// Why a command did not run to an end that was seen.
@@ -371,26 +317,6 @@ pub(super) enum NotExecuted {
     Ours(Failure),
     /// The system did not start it, or lost it.
     ByTheSystem(SuperviseError),
-}
-
-fn need_of(address: &TaskAddress) -> Need {
-    Need::run().with_task(&address.task)
-}
-
-/// The task, if it runs under this session.
-fn held_task<'v>(view: &'v RunView, task: &TaskId, session: &SessionId) -> Option<&'v Task> {
-    view.tasks.get(task).filter(|task| task.state == TaskState::Running && task.session.as_ref() == Some(session))
-}
-
-/// A checkpoint that says of replay, boundary and result what the last one said.
-fn carried_on(known: Option<&Checkpoint>) -> TakeCheckpoint {
-    TakeCheckpoint {
-        replay_safety: known.map(|known| known.replay_safety),
-        disposition: known.map(|known| known.resume_disposition),
-        note: known.and_then(|known| known.note.clone()).filter(|note| note != RESUME_NOTE),
-        published: known.is_some_and(|known| known.result_published),
-        ..TakeCheckpoint::default()
-    }
 }
 
 fn words_of_end(address: &TaskAddress, end: &WorkEnd) -> String {
@@ -486,7 +412,7 @@ impl Events for Watch<'_> {
 
     fn interrupted(&mut self, _signal: i32) {
         if self.work.plan.saving == Saving::Work {
-            let said = self.tether.save_now(&self.supervisor.session, self.work);
+            let said = self.tether.save_now(&self.supervisor.session, &self.work.address);
             self.said.extend(said);
         }
     }
@@ -496,8 +422,10 @@ impl Events for Watch<'_> {
             self.beat();
         }
         if self.next_save.as_mut().is_some_and(Due::is_now) {
-            let said = self.tether.save_if_changed(&self.supervisor.session, self.work, "saved while it ran");
-            said.into_iter().for_each(|words| self.say(words));
+            let said = self.tether.save_if_changed(&self.supervisor.session, &self.work.address, "saved while it ran");
+            for words in said {
+                self.say(words);
+            }
         }
     }
 }

@@ -10,12 +10,7 @@ use crate::app::tether::Tether;
 use crate::domain::environment::WorktreeSpec;
 use crate::domain::ids::{EnvironmentId, RunId};
 use crate::git::Hooks;
-use crate::store::backend::{Expected, New, RefValue};
-use crate::store::names::RefName;
 use crate::world::worktrees::{Head, WorktreeList};
-
-/// How many commits of one environment's name can be kept.
-const MOST_TIPS: usize = 10_000;
 
 impl Tether {
     /// Deletes the branch that tether made for an environment, if its commits are to be found elsewhere; answers in words what
@@ -36,7 +31,7 @@ impl Tether {
         let Some(why) = self.where_else(&branch, tip, spec.base.as_deref()) else {
             return Ok(Some(format!("the branch {short} stays: it has commits that are nowhere else")));
         };
-        self.keep_tip(run, id, tip)?;
+        self.keep_branch_tip(run, Some(id), &branch, tip, "its branch was deleted")?;
         let git = self.repository().git().with_hooks(Hooks::AsConfigured);
         match git.run(["update-ref", "-d", "--", &branch, &tip.to_string()]) {
             Ok(_) => Ok(Some(format!("the branch {short} is deleted: {why}"))),
@@ -101,7 +96,7 @@ impl Tether {
         let identity = ["AUTHOR", "COMMITTER"].iter().fold(git, |git, role| {
             git.with_variable(format!("GIT_{role}_NAME"), "git-tether")
                 .with_variable(format!("GIT_{role}_EMAIL"), "tether@localhost")
-                .with_variable(format!("GIT_{role}_DATE"), "0 +0000")
+                .with_variable(format!("GIT_{role}_DATE"), "@0 +0000")
         });
         identity.run(["commit-tree", tree, "-p", &fork, "-m", "all at once"]).ok().map(|output| output.text())
     }
@@ -120,27 +115,10 @@ impl Tether {
         let found = list.find_head_id(self.repository(), head);
         let found = found.map_err(|error| Failure::fatal("head_unreadable", chain_of(&error)))?;
         match found {
-            Some(commit) if self.find_containing(commit, "").is_none() => self.keep_tip(run, id, commit),
+            Some(commit) if self.find_containing(commit, "").is_none() => {
+                self.keep_branch_tip(run, Some(id), "HEAD", commit, "its worktree had it detached").map(drop)
+            }
             _ => Ok(()),
         }
-    }
-
-    /// Keeps a commit under `refs/tether-local/tips/`, where `git gc` finds it and no push does.
-    pub(super) fn keep_tip(&self, run: &RunId, id: &EnvironmentId, tip: ObjectId) -> Result<(), Failure> {
-        for number in 1..MOST_TIPS {
-            let suffix = if number == 1 { String::new() } else { format!("@{number}") };
-            let name = format!("refs/tether-local/tips/{run}/{id}{suffix}");
-            let name = RefName::parse(&name).map_err(|error| Failure::fatal("tip_not_kept", error.to_string()))?;
-            let swapped = self.ledger().backend().swap(&name, Expected::Absent, New::Id(tip));
-            match (swapped, self.ledger().backend().read_ref(&name)) {
-                (Ok(()), _) => return Ok(()),
-                (Err(_), Ok(RefValue::Id(kept))) if kept == tip => return Ok(()),
-                (Err(_), Ok(RefValue::Id(_))) => {}
-                (Err(error), _) => {
-                    return Err(Failure::fatal("tip_not_kept", format!("could not keep {tip}: {}", chain_of(&error))));
-                }
-            }
-        }
-        Err(Failure::fatal("tip_not_kept", format!("too many commits are kept for environment {run}/{id}")))
     }
 }

@@ -141,6 +141,7 @@ impl Tether {
                             session: session.clone(),
                             host: self.host_id(),
                             expires_at,
+                            remote_lease: false,
                         };
                         (Claim::taken(found, new, now), format!("taken by {session}"))
                     }

@@ -16,10 +16,10 @@ use crate::domain::environment::{
 };
 use crate::domain::event::RunEvent;
 use crate::domain::ids::{EnvironmentId, Oid, RunId, TaskId};
+use crate::domain::saved::{SavedEntry, SavedKind};
 use crate::domain::task::TaskState;
 use crate::domain::view::RunView;
 use crate::store::runs::Need;
-use crate::store::work::SavedEntry;
 use crate::world::paths::{self, Occupancy};
 use crate::world::worktree_facts::{Expected, PathFacts, look_at};
 use crate::world::worktree_make::{Order, OrderedHead, Vanished, make};
@@ -69,6 +69,10 @@ fn as_outcome(failure: Failure) -> Result<PlaceOutcome, Failure> {
         "path_changed",
         "invalid_path",
         "save_failed",
+        "environment_missing",
+        "environment_unreadable",
+        "not_a_worktree",
+        "in_the_way",
     ];
     let told = || failure.hints.iter().fold(failure.message.clone(), |text, hint| format!("{text}; {hint}"));
     match failure.kind {
@@ -236,10 +240,11 @@ impl Tether {
     fn work_to_put_back(&self, run: &RunId, id: &EnvironmentId) -> Result<Option<SavedEntry>, Failure> {
         match self.newest_saved(run, id)? {
             Some(newest) if newest.reason == HALF_PUT_BACK => {
-                let all = self.ledger().saved_work(run.as_str())?;
-                let of_it =
-                    |entry: &SavedEntry| entry.environment.as_ref() == Some(id) && entry.reason != HALF_PUT_BACK;
-                Ok(all.into_iter().rev().find(of_it))
+                let mut all = self.ledger().saved_work(run.as_str())?;
+                all.retain(|entry| entry.environment.as_ref() == Some(id) && entry.reason != HALF_PUT_BACK);
+                let vanished = all.iter().rposition(|entry| entry.kind == SavedKind::VanishedWorktree);
+                let own = all.iter().rposition(|entry| entry.kind == SavedKind::Worktree);
+                Ok(own.or(vanished).map(|at| all.swap_remove(at)))
             }
             newest => Ok(newest),
         }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
+use std::time::Duration;
 
 use crate::app::failure::{Failure, FailureKind, chain_of};
 use crate::app::observe::Scope;
@@ -14,13 +15,18 @@ use crate::domain::ids::{RunId, TaskAddress};
 use crate::domain::session::SessionStatus;
 use crate::domain::transition::apply;
 use crate::domain::view::RunView;
+use crate::git::TIES_TO_A_REPOSITORY;
+use crate::git::settings::RECOVERY_HOOK;
 use crate::plan::finding::{Finding, FindingCode};
 use crate::plan::recover::{Permission, Plan, plan};
 use crate::plan::step::Step;
 use crate::plan::verify::find;
 use crate::store::journal::JournalLine;
 use crate::store::runs::{Need, Proposal};
+use crate::world::supervise::hook::{Told, tell};
 
+/// How long the program in `tether.recoveryHook` may take for one event.
+const HOOK_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a recovery looks again whether its own steps have made more to do.
 const MOST_ROUNDS: usize = 4;
 /// From how many on the notes about a run's environments are one commit.
@@ -163,6 +169,20 @@ impl Tether {
         Ok(recovery)
     }
 
+    /// Tells the program in `tether.recoveryHook` of something, if there is one; answers with what is wrong with it. It can neither
+    /// break a recovery nor hold it up.
+    pub fn tell_recovery_hook(&self, line: &[u8]) -> Result<Option<String>, Failure> {
+        let Some(program) = self.repository().settings().read(&RECOVERY_HOOK)? else { return Ok(None) };
+        let directory = self.repository().workdir().unwrap_or_else(|| self.repository().common_dir());
+        let wrong = match tell(&program, directory, line, TIES_TO_A_REPOSITORY, HOOK_PATIENCE) {
+            Told::Heard => return Ok(None),
+            Told::Refused(status) => format!("it ended with {status}"),
+            Told::TooSlow => format!("it took longer than {} s", HOOK_PATIENCE.as_secs()),
+            Told::Failed(error) => error.to_string(),
+        };
+        Ok(Some(format!("tether.recoveryHook `{program}`: {wrong}")))
+    }
+
     fn plan_recovery(&self, options: &RecoverOptions) -> Result<Plan, Failure> {
         let records = self.read_records(&options.scope)?;
         let seen = self.observe(&records, &options.scope)?;
@@ -217,8 +237,8 @@ impl Tether {
                 .end_session(session, SessionStatus::Abandoned)
                 .map(|_| PlaceOutcome::Done(format!("session {session} is abandoned: {reason}"))),
             Step::ReleaseClaim { kind, key, generation } => self.perform_release(*kind, key, *generation),
-            Step::FreeSlot { pool, task } => self
-                .give_slot_back(pool, task)
+            Step::FreeSlot { pool, task, session } => self
+                .give_slot_back(pool, task, session.as_ref())
                 .map(|()| PlaceOutcome::Done(format!("{task} gave its place in pool {pool} back"))),
             Step::WriteReport { run } => self.ensure_report(run).map(|written| {
                 if written {

@@ -13,8 +13,8 @@ use crate::app::places::oid;
 use crate::app::tether::Tether;
 use crate::domain::environment::{Environment, EnvironmentSpec, WorktreeSpec};
 use crate::domain::ids::RunId;
+use crate::domain::saved::SavedEntry;
 use crate::git::Hooks;
-use crate::store::work::SavedEntry;
 use crate::world::worktree_make::{MakeError, OrderedHead};
 use crate::world::worktrees::{BranchHolder, Head, Registration, WorktreeList};
 
@@ -96,7 +96,7 @@ impl Tether {
                     head: OrderedHead::ExistingBranch(full_name(&rescue)),
                     spec: EnvironmentSpec { git_worktree, ..environment.spec.clone() },
                     work: Return::OnRescueBranch,
-                    words: format!(" on branch {rescue} with all that was saved: {why}"),
+                    words: format!(" on branch {rescue}{}: {why}", entry.map_or("", |_| " with all that was saved")),
                 })
             }
         }
@@ -144,7 +144,7 @@ impl Tether {
             words.extend(["-p", base.0.as_str()]);
         }
         let identity = self.repository().identity(crate::git::Role::Committer);
-        let date = format!("{} +0000", entry.at.seconds());
+        let date = format!("@{} +0000", entry.at.seconds());
         let git = ["AUTHOR", "COMMITTER"].iter().fold(self.repository().git(), |git, role| {
             git.with_variable(format!("GIT_{role}_NAME"), identity.name.as_str())
                 .with_variable(format!("GIT_{role}_EMAIL"), identity.email.as_str())

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::app::checkpoint::Saving;
 use crate::app::execution::{Attendance, Finished, NotExecuted, SavingPlan, Supervisor, Work};
 use crate::app::failure::{Failure, chain_of};
+use crate::app::held_work::{held_task, need_of};
 use crate::app::places::PlaceOutcome;
 use crate::app::task::{Patience, task_of};
 use crate::app::tether::Tether;
@@ -79,10 +80,6 @@ enum Stopped {
     Passing(Failure),
 }
 
-fn need_of(address: &TaskAddress) -> Need {
-    Need::run().with_task(&address.task)
-}
-
 impl Tether {
     /// Notes that somebody knows of a blocked task and leaves it so.
     pub fn acknowledge_block(&self, address: &TaskAddress) -> Result<Task, Failure> {
@@ -109,6 +106,9 @@ impl Tether {
                 Trust::ThisCommand => self.trust_command(&address.run, &address.task, &task.command)?,
             }
         }
+        if let Some(environment) = view.environment_of(&task) {
+            self.require_trusted_place(&address.run, environment, trust)?;
+        }
         let resume = Resume { address: address.clone(), wanted, attendance: Attendance::Attended };
         self.try_resume(&resume).map(|finished| Resumed::Ran(Box::new(finished)))
     }
@@ -117,18 +117,37 @@ impl Tether {
     pub fn run_resumed(&self, address: &TaskAddress) -> Result<String, Failure> {
         let view = self.read_task_view(address)?;
         self.decide_resume(&view, address, Wanted::AsAllowed)?;
-        let task = task_of(view, &address.task)?;
+        let task = task_of(view.clone(), &address.task)?;
         if task.command.is_empty() {
             return Err(Failure::fatal("no_command", format!("task {address} has no command to run")));
         }
         if !self.trusts_command(&address.run, &address.task, &task.command) {
             return Err(untrusted(&task));
         }
+        if let Some(environment) = view.environment_of(&task) {
+            self.require_trusted_place(&address.run, environment, Trust::OwnCommands)?;
+        }
         let resume = Resume { address: address.clone(), wanted: Wanted::AsAllowed, attendance: Attendance::Unattended };
         let finished = self.try_resume(&resume)?;
         let mut words = vec![format!("ran it: exit code {}, the task is {}", finished.code, finished.task.state)];
         words.extend(finished.said);
         Ok(words.join("; "))
+    }
+
+    /// Refuses to work at a path that came with a record of somebody else, unless somebody has said that it may be.
+    pub(super) fn require_trusted_place(
+        &self,
+        run: &RunId,
+        environment: &Environment,
+        trust: Trust,
+    ) -> Result<(), Failure> {
+        let Some(path) = &environment.spec.path else { return Ok(()) };
+        match (self.require_own_place(run, environment, &self.worktrees()?), trust) {
+            (Err(failure), Trust::ThisCommand) if failure.code == "untrusted_path" => {
+                self.own_place(run, &environment.id, path)
+            }
+            (owned, _) => owned.map(|_| ()),
+        }
     }
 
     fn read_task_view(&self, address: &TaskAddress) -> Result<RunView, Failure> {
@@ -244,7 +263,7 @@ impl Tether {
         let address = &resume.address;
         let mut view = self.read_task_view(address).map_err(Stopped::Refused)?;
         let mut said = Vec::new();
-        if !is_held(&view, &address.task, &supervisor.session) {
+        if held_task(&view, &address.task, &supervisor.session).is_none() {
             self.decide_resume(&view, address, resume.wanted).map_err(Stopped::Refused)?;
             let environment = view.tasks.get(&address.task).and_then(|task| view.environment_of(task));
             if let Some(environment) = environment {
@@ -252,7 +271,7 @@ impl Tether {
             }
             self.schedule(address).map_err(Stopped::Refused)?;
             self.start_task(address, Some(&supervisor.session), Patience::Refuse).map_err(Stopped::Refused)?;
-            self.note_restart(&address.run).map_err(Stopped::Refused)?;
+            said.extend(self.note_restart(&address.run).map_err(Stopped::Refused)?);
             view = self.read_task_view(address).map_err(Stopped::Refused)?;
         }
         let task = task_of(view.clone(), &address.task).map_err(Stopped::Refused)?;
@@ -270,15 +289,9 @@ impl Tether {
         Ok((work, said))
     }
 
-    /// That the run's executor was started again.
-    fn note_restart(&self, run: &RunId) -> Result<(), Failure> {
-        let event = RunEvent::RunRestored {
-            source: RestorationSource::Restart,
-            from_checkpoint: None,
-            manual_intervention: None,
-        };
-        self.change_run(run, &Need::run(), |_| Ok(event.clone().into()))?;
-        Ok(())
+    /// That the run's executor was started again; answers what it should know.
+    fn note_restart(&self, run: &RunId) -> Result<Vec<String>, Failure> {
+        Ok(self.restore_run(run, RestorationSource::Restart)?.report.warnings)
     }
 
     /// Writes the resume state of a task into a file of its own, if the task goes on from its checkpoint and has any.
@@ -398,10 +411,6 @@ impl From<NotBack> for Stopped {
             NotBack::Refused(failure) => Self::Refused(failure),
         }
     }
-}
-
-fn is_held(view: &RunView, task: &TaskId, session: &SessionId) -> bool {
-    view.tasks.get(task).is_some_and(|task| task.state == TaskState::Running && task.session.as_ref() == Some(session))
 }
 
 fn not_put_back(run: &RunId, environment: &Environment, why: &str) -> Failure {

@@ -24,7 +24,6 @@ use crate::domain::task::{NewTask, Task, TaskState};
 use crate::domain::transition::startable;
 use crate::domain::view::RunView;
 use crate::store::runs::Need;
-use crate::world::paths::{Occupancy, look_at};
 
 /// The task of a run that was made for one command.
 const ONLY_TASK: &str = "main";
@@ -69,12 +68,11 @@ impl Tether {
             return Err(Failure::usage("no_command", "there is no command to run"));
         }
         let (address, view) = self.task_for_command(asked)?;
-        self.check_place(asked)?;
         let known = view.as_ref().and_then(|view| view.tasks.get(&address.task));
         if let (Some(view), Some(known)) = (&view, known) {
             self.require_startable(view, known)?;
-            require_same_place(asked, view.environment_of(known))?;
         }
+        self.check_place(view.as_ref(), &address, asked)?;
         let pool = known.map_or(asked.pool.clone(), |known| known.pool.clone().or_else(|| asked.pool.clone()));
         if let Some(pool) = &pool {
             let found = self.ledger().read_single::<Pool>(pool)?;
@@ -83,10 +81,10 @@ impl Tether {
         let supervisor = self.begin_supervising(&address, None)?;
         let prepared = Prepared { address, pool };
         match self.prepare(&supervisor, &prepared, asked) {
-            Ok((work, said)) => self.run_prepared(supervisor, work, asked, said),
+            Ok((work, said)) => self.run_prepared(supervisor, &work, asked, said),
             Err(failure) => {
                 if let Some(pool) = &prepared.pool {
-                    self.give_slot_of(pool, &prepared.address, &supervisor)?;
+                    self.leave_slot(pool, &prepared.address, &supervisor.session)?;
                 }
                 self.withdraw(supervisor, &prepared.address);
                 Err(self.explain_lost_race(&prepared.address, failure))
@@ -107,22 +105,20 @@ impl Tether {
         Ok((TaskAddress { run, task }, view))
     }
 
-    /// Refuses what can be told before anything is made.
-    fn check_place(&self, asked: &RunCommand) -> Result<(), Failure> {
-        if let Some(base) = &asked.base {
-            self.resolve_commit(base)?;
+    /// Refuses a place that cannot be made, as far as that is to be seen, before anything is written down.
+    fn check_place(&self, view: Option<&RunView>, address: &TaskAddress, asked: &RunCommand) -> Result<(), Failure> {
+        let task = view.and_then(|view| view.tasks.get(&address.task));
+        let known = view.zip(task).and_then(|(view, task)| view.environment_of(task));
+        match known {
+            Some(known) if is_usable(known) => require_same_place(asked, known),
+            // What an earlier try left is looked at, and perhaps undone, when it is made again.
+            Some(_) => Ok(()),
+            None => {
+                let add = self.place_asked_for(view, None, asked);
+                let id = EnvironmentId::made_from(&format!("env-{}", address.task));
+                self.plan_spec(address, &id, &add, None).map(drop)
+            }
         }
-        let Some(path) = &asked.path else { return Ok(()) };
-        let path = self.repository().surroundings().directory().join(path);
-        if asked.mode == Some(ExecutionMode::SharedWorkspace) && !path.is_dir() {
-            return Err(Failure::fatal("no_such_directory", format!("{} is not a directory", path.display())));
-        }
-        let made = !matches!(asked.mode, Some(ExecutionMode::SharedWorkspace | ExecutionMode::Remote));
-        if made && asked.task.is_none() && !matches!(look_at(&path), Occupancy::Gone | Occupancy::EmptyDirectory) {
-            return Err(Failure::fatal("path_occupied", format!("something stands at {} already", path.display()))
-                .hint("name another --path, or leave it out"));
-        }
-        Ok(())
     }
 
     /// Refuses a task that cannot start now, in the words that fit its state.
@@ -247,49 +243,58 @@ impl Tether {
     ) -> Result<(Environment, Vec<String>), Failure> {
         let known = view.environment_of(task);
         if let Some(known) = known.filter(|known| is_usable(known)) {
+            if known.spec.path.is_some() {
+                self.require_own_place(&view.run.id, known, &self.worktrees()?)?;
+            }
             let said = self.put_environment_back(&view.run.id, known).map_err(Failure::from)?;
             return Ok((known.clone(), said));
         }
-        let of_known = known.map(|known| known.spec.clone());
-        let worktree = of_known.as_ref().and_then(|spec| spec.git_worktree.clone());
-        let mode = asked.mode.or_else(|| known.map(|known| known.execution_mode)).or(view.run.policy.execution_mode);
+        self.add_environment(&task.address(), &self.place_asked_for(Some(view), known, asked))
+    }
+
+    /// The environment that a command asks for; `begun` is what an earlier try for the same task did not finish.
+    fn place_asked_for(
+        &self,
+        view: Option<&RunView>,
+        begun: Option<&Environment>,
+        asked: &RunCommand,
+    ) -> AddEnvironment {
+        let of_run = view.and_then(|view| view.run.policy.execution_mode);
+        let mode = asked.mode.or_else(|| begun.map(|begun| begun.execution_mode)).or(of_run);
         let mode = mode.unwrap_or(ExecutionMode::GitWorktree);
-        let path = asked.path.clone().or_else(|| of_known.and_then(|spec| spec.path));
-        let path = match (path, mode) {
-            (Some(path), _) => Some(self.repository().surroundings().directory().join(path)),
+        let path = match (&asked.path, mode) {
             (None, ExecutionMode::SharedWorkspace) => Some(self.directory_of(None)),
-            (None, _) => None,
+            (path, _) => path.clone(),
         };
-        let asked = AddEnvironment {
+        AddEnvironment {
             mode,
-            id: known.map(|known| known.id.clone()),
+            id: begun.map(|begun| begun.id.clone()),
             path,
-            branch: asked.branch.clone().or_else(|| worktree.as_ref().and_then(|spec| spec.branch.clone())),
-            base: asked.base.clone().or_else(|| worktree.and_then(|spec| spec.base)),
+            branch: asked.branch.clone(),
+            base: asked.base.clone(),
             cleanup_policy: None,
             remote_url: None,
             write_access: true,
-        };
-        self.add_environment(&task.address(), &asked)
+        }
     }
 
     fn run_prepared(
         &self,
         supervisor: Supervisor,
-        work: Work,
+        work: &Work,
         asked: &RunCommand,
         mut said: Vec<String>,
     ) -> Result<Finished, Failure> {
-        self.record_command(&supervisor, &work)?;
+        self.record_command(&supervisor, work)?;
         said.extend(self.take_first_checkpoint(&work.address, asked.replay_safety));
-        let mut finished = match self.execute(&supervisor, &work) {
-            Ok(ended) => self.conclude(supervisor, &work, ended)?,
+        let mut finished = match self.execute(&supervisor, work) {
+            Ok(ended) => self.conclude(supervisor, work, ended)?,
             Err(NotExecuted::Ours(failure)) => {
                 self.withdraw(supervisor, &work.address);
                 return Err(failure);
             }
             Err(NotExecuted::ByTheSystem(error)) => {
-                let task = self.conclude_unrun(supervisor, &work, &error)?;
+                let task = self.conclude_unrun(supervisor, work, &error)?;
                 let words = crate::app::failure::chain_of(&error);
                 Finished { code: error.exit_code(), task, said: vec![words] }
             }
@@ -313,19 +318,6 @@ impl Tether {
         }
         Ok(())
     }
-
-    /// Gives a pool's place back if it was this supervisor's.
-    fn give_slot_of(&self, pool: &PoolName, address: &TaskAddress, supervisor: &Supervisor) -> Result<(), Failure> {
-        let found = self.ledger().read_single::<Pool>(pool)?;
-        let ours = found.is_some_and(|found| {
-            found.running.iter().any(|slot| {
-                slot.run == address.run
-                    && slot.task == address.task
-                    && slot.session.as_ref() == Some(&supervisor.session)
-            })
-        });
-        if ours { self.give_slot_back(pool, address) } else { Ok(()) }
-    }
 }
 
 /// Whether an environment was made and is to be found somewhere.
@@ -335,9 +327,8 @@ fn is_usable(environment: &Environment) -> bool {
 }
 
 /// Refuses to run a task in another place than the one that it has.
-fn require_same_place(asked: &RunCommand, known: Option<&Environment>) -> Result<(), Failure> {
-    let Some(known) = known.filter(|known| is_usable(known)) else { return Ok(()) };
-    let id: &EnvironmentId = &known.id;
+fn require_same_place(asked: &RunCommand, known: &Environment) -> Result<(), Failure> {
+    let id = &known.id;
     let differs = |what: &str, has: String| {
         Failure::fatal("environment_exists", format!("the task works in environment {id} already, {what} {has}"))
             .hint("leave out --env, --path and --branch, or name another --task")

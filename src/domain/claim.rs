@@ -37,6 +37,8 @@ pub struct Claim {
     pub expires_at: Option<Timestamp>,
     /// When it was given back.
     pub released_at: Option<Timestamp>,
+    /// Whether it was taken on a remote too, so that it holds between hosts and falls when it is not renewed.
+    pub remote_lease: bool,
 }
 
 /// What somebody asks for who takes a claim.
@@ -54,6 +56,8 @@ pub struct NewClaim {
     pub host: HostId,
     /// Until when, unless it is renewed.
     pub expires_at: Option<Timestamp>,
+    /// Whether it is taken on a remote too.
+    pub remote_lease: bool,
 }
 
 impl Claim {
@@ -70,6 +74,7 @@ impl Claim {
             acquired_at: at,
             expires_at: new.expires_at,
             released_at: None,
+            remote_lease: new.remote_lease,
         }
     }
 

@@ -5,7 +5,7 @@ use super::environment::{
     Cleanup, EnvironmentSpec, EnvironmentState, Failure, Health, Lease, NewEnvironment, RecoveryAction, RecoveryStatus,
 };
 use super::gate::{Decision, NewGate};
-use super::ids::{EnvironmentId, GateId, SessionId, TaskId, TaskPointer};
+use super::ids::{EnvironmentId, GateId, Oid, SessionId, TaskId, TaskPointer};
 use super::run::{Activity, ActivityState, Message, Outcome, RestorationSource};
 use super::task::{NewTask, Retry};
 
@@ -93,6 +93,11 @@ pub enum RunEvent {
         from_checkpoint: Option<Box<SupervisorState>>,
         /// Why a person has to look at it.
         manual_intervention: Option<String>,
+    },
+    /// Tasks that the executor waited on have ended, in another run say.
+    WaitsEnded {
+        /// Which.
+        tasks: Vec<TaskPointer>,
     },
     /// A task came.
     TaskAdded(Box<NewTask>),
@@ -216,6 +221,11 @@ pub enum RunEvent {
     },
     /// A checkpoint was taken.
     CheckpointTaken(Box<NewCheckpoint>),
+    /// Saved work is about to be dropped: no record names it from now on.
+    SavedWorkForgotten {
+        /// The snapshot commit.
+        commit: Oid,
+    },
     /// Somebody knows that a task is blocked, and leaves it so.
     BlockAcknowledged {
         /// The task.
@@ -247,6 +257,7 @@ impl RunEvent {
             Self::RunCancelled => "run_cancelled",
             Self::ActivityReported(_) => "activity_reported",
             Self::RunRestored { .. } => "run_restored",
+            Self::WaitsEnded { .. } => "waits_ended",
             Self::TaskAdded(_) => "task_added",
             Self::TaskStarted { .. } => "task_started",
             Self::TaskDone { .. } => "task_done",
@@ -265,6 +276,7 @@ impl RunEvent {
             Self::LeaseReleased { .. } => "lease_released",
             Self::EnvironmentAdopted { .. } => "environment_adopted",
             Self::CheckpointTaken(_) => "checkpoint_taken",
+            Self::SavedWorkForgotten { .. } => "saved_work_forgotten",
             Self::BlockAcknowledged { .. } => "block_acknowledged",
             Self::GateOpened(_) => "gate_opened",
             Self::GateDecided { .. } => "gate_decided",

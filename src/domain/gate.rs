@@ -62,6 +62,9 @@ impl GateAction {
 /// The key of the gate that a run which cannot be resumed waits at.
 pub const RECOVERY_REQUIRED: &str = "recovery_required";
 
+/// The key of the gates at which contradictions wait that hosts brought about and no rule settles.
+pub const SYNC_CONFLICT: &str = "sync_conflict";
+
 /// A decision that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {

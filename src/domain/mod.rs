@@ -14,10 +14,12 @@ pub mod ids;
 pub mod liveness;
 pub mod names;
 pub mod pool;
+pub mod restoration;
 pub mod run;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod saved;
+pub mod secrets;
 pub mod session;
 pub mod task;
 pub mod time;

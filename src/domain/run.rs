@@ -98,6 +98,20 @@ named! {
 }
 
 named! {
+    /// What a restoration came to.
+    RestorationOutcome, "restoration outcome" {
+        /// There was no such run: a new one was started.
+        Fresh = "fresh",
+        /// Its executor goes on from where it was.
+        Continued = "continued",
+        /// Its executor goes on from an earlier commit of the run.
+        FromCheckpoint = "from_checkpoint",
+        /// A person has to look first.
+        ManualIntervention = "manual_intervention",
+    }
+}
+
+named! {
     /// Who fixed the end of a run, so that no task opens it again.
     FixedBy, "end" {
         /// `finish`.
@@ -333,6 +347,14 @@ impl Run {
             () if count(TaskState::Cancelled) == total => RunStatus::Cancelled,
             () => RunStatus::Completed,
         }
+    }
+}
+
+impl Run {
+    /// Whether a person should look, by the tasks and gates that the run knows of.
+    pub fn needs_attention(&self) -> bool {
+        let open = self.task_summary.count(TaskState::Blocked) > 0 || !self.pending_gates.is_empty();
+        (!self.status.is_terminal() && open) || self.attention_reason.is_some()
     }
 }
 

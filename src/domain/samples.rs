@@ -160,6 +160,7 @@ pub(crate) fn new_checkpoint(task: &str, replay_safety: ReplaySafety) -> NewChec
         resume_state: None,
         work: None,
         workspace_dir: None,
+        by: crate::domain::checkpoint::TakenBy::Executor,
     }
 }
 
@@ -260,6 +261,7 @@ pub(crate) fn claim(kind: ClaimKind, key: &str, session: &str) -> Claim {
         acquired_at: moment(0),
         expires_at: Some(moment(600)),
         released_at: None,
+        remote_lease: false,
     }
 }
 

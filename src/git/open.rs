@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use gix::bstr::ByteSlice;
+use gix::odb::store::init::Slots;
 use gix::sec::trust::Mapping;
 
 use super::command_line_configuration;
@@ -304,6 +305,9 @@ impl Repository {
     }
 }
 
+/// The library never makes more room than it has at the start, and fails once it is full: transitions of others add packs all the time.
+const ROOM_FOR_PACKS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 2048 };
+
 fn open_options(surroundings: &Surroundings) -> Result<gix::open::Options, OpenError> {
     let options = match surroundings.configuration {
         ConfigurationScope::AsGit => gix::open::Options::default(),
@@ -322,7 +326,7 @@ fn open_options(surroundings: &Surroundings) -> Result<gix::open::Options, OpenE
         }
         gix::bstr::BString::from(text)
     });
-    Ok(options.cli_overrides(overrides))
+    Ok(options.cli_overrides(overrides).object_store_slots(ROOM_FOR_PACKS))
 }
 
 fn classify(path: PathBuf, source: gix::Error) -> OpenError {

@@ -70,6 +70,12 @@ pub const WORKTREE_ROOT: Setting<Option<String>> = setting(
 );
 /// The remote of `sync`.
 pub const REMOTE: Setting<Option<String>> = setting("remote", None, "the remote that runs are synchronised with");
+/// Below which refs a remote keeps what we push.
+pub const REMOTE_PREFIX: Setting<String> = setting(
+    "remotePrefix",
+    Some("refs/tether/"),
+    "below which refs a remote keeps runs and sessions; refs/heads/tether/ for servers that take branches only",
+);
 /// A command to run in new worktrees.
 pub const SETUP: Setting<Option<String>> =
     executed("setup", "a command that is run in a new or recreated worktree before anything else");
@@ -105,6 +111,7 @@ pub const KNOWN: &[Description] = &[
     SESSION_TTL.description,
     WORKTREE_ROOT.description,
     REMOTE.description,
+    REMOTE_PREFIX.description,
     SETUP.description,
     RECOVERY_HOOK.description,
     RESUME_PAUSE.description,

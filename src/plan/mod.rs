@@ -4,8 +4,11 @@
 //! over what a plan leaves behind yields nothing.
 
 pub mod finding;
+pub mod merge;
+mod merge_rules;
 pub mod observation;
 pub mod recover;
+pub mod restore;
 pub mod resume;
 pub mod step;
 pub mod verify;

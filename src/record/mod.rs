@@ -8,7 +8,9 @@ mod field;
 pub mod journal;
 mod json;
 pub mod layout;
+mod merge;
 pub mod message;
+mod restoration;
 mod run;
 pub mod saved;
 mod session;
@@ -20,3 +22,5 @@ pub use json::{
     InvalidRecord, LARGEST_RECORD, Record, Stored, Written, attach, check_json, decode, document, encode, fields,
     to_json, usage,
 };
+pub use merge::merge_written;
+pub use run::summary;

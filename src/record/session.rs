@@ -36,6 +36,17 @@ object_fields!(Session {
     lease_seconds,
     holds_lock,
 });
-object_fields!(Claim { kind, key, generation, token, session, host, acquired_at, expires_at, released_at });
+object_fields!(Claim {
+    kind,
+    key,
+    generation,
+    token,
+    session,
+    host,
+    acquired_at,
+    expires_at,
+    released_at,
+    remote_lease
+});
 object_fields!(Slot { run, task, session });
 object_fields!(Pool { id, max_running, running, backoff_until, failures, last_failure });

@@ -60,8 +60,9 @@ pub trait Backend: Send {
     /// Folds many small packs of ours into one, if there are many and nobody else is at it. To be called after a swap.
     fn fold(&self) -> Result<Folded, FoldError>;
 
-    /// Stops keeping from `git gc` what `tip` reaches and no ref does; a ref has stopped naming it just before.
-    fn release(&self, tip: gix::ObjectId) -> Result<Released, ReleaseError>;
+    /// Stops keeping from `git gc` what `tip` reaches and no ref does (a ref has stopped naming it just before), and what earlier
+    /// calls had to leave.
+    fn release(&self, tip: Option<gix::ObjectId>) -> Result<Released, ReleaseError>;
 
     /// Ref locks that a process of ours took and did not live to give back.
     fn find_stale_locks(&self) -> Result<Vec<StaleLock>, LockError>;

@@ -89,7 +89,7 @@ impl Backend for FilesBackend {
         Ok(folded)
     }
 
-    fn release(&self, tip: gix::ObjectId) -> Result<Released, ReleaseError> {
+    fn release(&self, tip: Option<gix::ObjectId>) -> Result<Released, ReleaseError> {
         release(&self.objects.packs, &self.common, self.git.git(), tip)
     }
 

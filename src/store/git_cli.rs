@@ -314,7 +314,7 @@ impl Backend for GitBackend {
         fold(&self.objects.packs, &self.common)
     }
 
-    fn release(&self, tip: gix::ObjectId) -> Result<Released, ReleaseError> {
+    fn release(&self, tip: Option<gix::ObjectId>) -> Result<Released, ReleaseError> {
         release(&self.objects.packs, &self.common, self.refs.git(), tip)
     }
 

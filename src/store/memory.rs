@@ -196,7 +196,7 @@ impl Backend for MemoryBackend {
         Ok(Folded::Nothing)
     }
 
-    fn release(&self, _tip: gix::ObjectId) -> Result<Released, ReleaseError> {
+    fn release(&self, _tip: Option<gix::ObjectId>) -> Result<Released, ReleaseError> {
         Ok(Released::Objects(0))
     }
 

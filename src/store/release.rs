@@ -4,8 +4,8 @@
 //! Invariants: nothing is deleted here: what is let go of lies in a pack without a `.keep`, where git decides by its own rules whether
 //! anything still needs it; an object that was not named stays kept at every moment.
 
-use std::collections::HashSet;
-use std::fs;
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 use std::time::Duration;
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub enum Released {
     /// The next `git gc` takes so many of them, unless something else needs them.
     Objects(usize),
-    /// A fold or a garbage collection is at work: they stay for now.
+    /// A fold or a garbage collection is at work: they stay until the next call.
     Busy,
 }
 
@@ -44,30 +44,57 @@ pub enum ReleaseError {
     Pack(#[from] FoldError),
 }
 
-/// Lets go of what `tip` reaches and no ref does.
+/// Tips whose objects could not be let go of at once: one line each, below `<common>/tether/`.
+const PENDING: &str = "let-go";
+
+/// Lets go of what `tip` reaches and no ref does, and of what earlier calls could not.
 pub(super) fn release(
     packs: &PackDirectory,
     common: &Path,
     git: &Git,
-    tip: ObjectId,
+    tip: Option<ObjectId>,
 ) -> Result<Released, ReleaseError> {
-    let unwanted = find_unreachable(git, tip).map_err(ReleaseError::Reachability)?;
+    let pending = common.join("tether").join(PENDING);
+    let mut tips = read_pending(&pending);
+    tips.extend(tip);
+    if tips.is_empty() {
+        return Ok(Released::Objects(0));
+    }
+    // Written down first: a kill in between leaves nothing that nobody knows of.
+    write_pending(packs, &pending, &tips)?;
+    let released = release_now(packs, common, git, &tips)?;
+    if released != Released::Busy {
+        fs::remove_file(&pending).map_err(FoldError::at("remove", &pending))?;
+    }
+    Ok(released)
+}
+
+fn read_pending(path: &Path) -> BTreeSet<ObjectId> {
+    let text = fs::read(path).unwrap_or_default();
+    text.split(|byte| *byte == b'\n').filter_map(|line| ObjectId::from_hex(line).ok()).collect()
+}
+
+fn write_pending(packs: &PackDirectory, path: &Path, tips: &BTreeSet<ObjectId>) -> Result<(), FoldError> {
+    let directory = path.parent().unwrap_or(path);
+    packs.sharing.create_directories(directory).map_err(FoldError::at("create", directory))?;
+    let text: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
+    fs::write(path, text).map_err(FoldError::at("write", path))
+}
+
+fn release_now(
+    packs: &PackDirectory,
+    common: &Path,
+    git: &Git,
+    tips: &BTreeSet<ObjectId>,
+) -> Result<Released, ReleaseError> {
+    let unwanted = find_unreachable(git, tips).map_err(ReleaseError::Reachability)?;
     if unwanted.is_empty() {
         return Ok(Released::Objects(0));
     }
     if git_collects_garbage(common) {
         return Ok(Released::Busy);
     }
-    let mut lock = take_lock(packs, common)?;
-    for _ in 1..TRIES {
-        if lock.is_none() {
-            std::thread::sleep(PAUSE);
-            lock = take_lock(packs, common)?;
-        }
-    }
-    if lock.is_none() {
-        return Ok(Released::Busy);
-    }
+    let Some(_lock) = wait_for_lock(packs, common)? else { return Ok(Released::Busy) };
     let indexed = in_multi_pack_index(&packs.path)?;
     let mut released = 0;
     for old in kept_packs(packs)? {
@@ -86,10 +113,22 @@ pub(super) fn release(
     Ok(Released::Objects(released))
 }
 
-/// All objects that `tip` reaches and no ref does.
-fn find_unreachable(git: &Git, tip: ObjectId) -> Result<HashSet<ObjectId>, GitError> {
-    let tip = tip.to_string();
-    let arguments = ["rev-list", "--objects", "--no-object-names", "--missing=allow-any", &tip, "--not", "--all"];
+fn wait_for_lock(packs: &PackDirectory, common: &Path) -> Result<Option<File>, FoldError> {
+    for _ in 1..TRIES {
+        if let Some(lock) = take_lock(packs, common)? {
+            return Ok(Some(lock));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    take_lock(packs, common)
+}
+
+/// All objects that one of `tips` reaches and no ref does. A tip that is gone reaches nothing.
+fn find_unreachable(git: &Git, tips: &BTreeSet<ObjectId>) -> Result<HashSet<ObjectId>, GitError> {
+    let tips: Vec<String> = tips.iter().map(ToString::to_string).collect();
+    let mut arguments = vec!["rev-list", "--objects", "--no-object-names", "--missing=allow-any", "--ignore-missing"];
+    arguments.extend(tips.iter().map(String::as_str));
+    arguments.extend(["--not", "--all"]);
     let output = git.clone().with_variable("GIT_NO_LAZY_FETCH", "1").run(arguments)?;
     let lines = output.stdout.split(|byte| *byte == b'\n');
     Ok(lines.filter_map(|line| ObjectId::from_hex(line).ok()).collect())

@@ -324,6 +324,30 @@ pub fn list_directories(backend: &dyn Backend, root: ObjectId, directory: &str) 
     Ok(directories.filter_map(|(name, _)| String::from_utf8(name.into()).ok()).collect())
 }
 
+/// So deep may a tree of records be.
+const DEEPEST: usize = 16;
+
+/// Every file of a tree, by its logical path: a record that was fanned out stands where callers look for it.
+pub fn walk(backend: &dyn Backend, root: ObjectId) -> Result<BTreeMap<String, ObjectId>, TreeError> {
+    let mut files = BTreeMap::new();
+    let mut waiting = vec![(String::new(), 0)];
+    while let Some((directory, depth)) = waiting.pop() {
+        let below = |name: &str| if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+        if depth > DEEPEST {
+            return Err(TreeError::Path { path: directory });
+        }
+        for (name, id) in list(backend, root, &directory)? {
+            files.insert(below(&name), id);
+        }
+        for name in list_directories(backend, root, &directory)? {
+            if !(FANNED.contains(&directory.as_str()) && is_bucket(name.as_bytes())) {
+                waiting.push((below(&name), depth + 1));
+            }
+        }
+    }
+    Ok(files)
+}
+
 /// The directory at a path.
 pub(super) fn find_directory(backend: &dyn Backend, root: ObjectId, path: &str) -> Result<Option<ObjectId>, TreeError> {
     let mut at = root;

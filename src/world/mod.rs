@@ -9,6 +9,7 @@ pub mod live;
 pub mod making_lock;
 pub mod paths;
 pub mod processes;
+pub mod remote;
 pub mod shell;
 pub mod snapshot;
 pub mod supervise;

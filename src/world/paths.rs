@@ -162,6 +162,15 @@ pub fn look_at(path: &Path) -> Occupancy {
     }
 }
 
+/// The first component of an absolute path that is a symlink. One that stands in the root directory does not count: it belongs to the
+/// system (`/tmp`, `/var`).
+pub fn find_symlink_on(path: &Path) -> Option<PathBuf> {
+    let mut walked: Vec<&Path> = path.ancestors().collect();
+    walked.reverse();
+    let is_symlink = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    walked.into_iter().skip(2).find(|path| is_symlink(path)).map(Path::to_owned)
+}
+
 /// Whether an error says that nothing is at a path, as opposed to that nobody can tell.
 pub(super) fn is_nothing_there(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)

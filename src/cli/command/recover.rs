@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::app::evidence::AssumedDead;
 use crate::app::observe::Scope;
-use crate::app::recover::{Mode, RecoverOptions, StepReport};
+use crate::app::recover::{Mode, RecoverOptions, StepOutcome, StepReport};
 use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
@@ -63,12 +63,24 @@ pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcom
         jobs: arguments.jobs,
     };
     let stream = json == Some(JsonForm::Stream);
+    let tether = Tether::open()?;
+    let mut hook_works = true;
     let mut told = |report: &StepReport| {
-        if stream && report.step.environment().is_some() {
-            crate::cli::print(&stream_line(report));
+        if report.step.environment().is_none() || report.outcome == StepOutcome::Planned {
+            return;
+        }
+        let line = stream_line(report);
+        if stream {
+            crate::cli::print(&line);
+        }
+        if hook_works {
+            let wrong = tether.tell_recovery_hook(&line).unwrap_or_else(|failure| Some(failure.message));
+            // A hook that fails once is not asked again: it would hold up the recovery each time.
+            hook_works = wrong.is_none();
+            wrong.iter().for_each(|wrong| crate::cli::narrate(&format!("warning: {wrong}")));
         }
     };
-    let recovery = Tether::open()?.recover(&options, &mut told)?;
+    let recovery = tether.recover(&options, &mut told)?;
     let exit = Exit::for_findings(recovery.needs_person);
     if stream {
         return Ok(Outcome::from(Answer::Nothing).exit(exit));

@@ -9,7 +9,7 @@ use crate::app::session::SeenSession;
 use crate::cli::answer::Answer;
 use crate::domain::claim::Claim;
 use crate::domain::environment::Environment;
-use crate::domain::gate::Gate;
+use crate::domain::gate::{Gate, GateKind};
 use crate::domain::pool::Pool;
 use crate::domain::task::Task;
 use crate::domain::view::RunView;
@@ -174,15 +174,35 @@ fn checkpoint(text: &mut String, checkpoint: &crate::domain::checkpoint::Checkpo
 }
 
 fn gate(text: &mut String, gate: &Gate) {
-    let prompt = gate.prompt.as_deref().unwrap_or_default();
-    put(text, &format!("{} {}/{}: {} {prompt}", gate.kind, gate.run, gate.id, gate.state));
+    let about = gate.prompt.as_deref().or(gate.key.as_deref()).unwrap_or_default();
+    put(text, &format!("{} {}/{} ({}): {about}", gate.kind, gate.run, gate.id, gate.state));
     if !gate.choices.is_empty() {
         put(text, &format!("    choices: {}", gate.choices.join(", ")));
+    }
+    if let Some(context) = &gate.context {
+        put(text, &format!("    context: {context}"));
+    }
+    if let Some(decision) = &gate.decision {
+        let said = [decision.answer.as_deref(), decision.note.as_deref()];
+        for words in said.into_iter().flatten() {
+            put(text, &format!("    said: {words}"));
+        }
+    }
+    if gate.is_pending() {
+        let how = match gate.kind {
+            GateKind::Question => "answer",
+            GateKind::Approval => "approve",
+        };
+        put(text, &format!("    git tether {how} {}/{}", gate.run, gate.id));
     }
 }
 
 fn session(text: &mut String, seen: &SeenSession) {
     let session = &seen.session;
+    if session.status.is_terminal() {
+        put(text, &format!("session {} on {}: {}", session.id, session.thread, session.status));
+        return;
+    }
     put(text, &format!("session {} on {}: {} ({})", session.id, session.thread, session.status, seen.liveness.verdict));
     for evidence in &seen.liveness.evidence {
         put(text, &format!("    {evidence}"));

@@ -1,5 +1,6 @@
 //! Recoveries and statuses, as JSON and in words.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
@@ -9,9 +10,9 @@ use super::json::{list, object};
 use crate::app::observe::RiskyWorktree;
 use crate::app::recover::{Recovery, StepOutcome, StepReport, about};
 use crate::app::status::Status;
-use crate::domain::ids::TaskAddress;
+use crate::domain::ids::{EnvironmentId, RunId, SessionId, TaskId};
 use crate::domain::view::RunView;
-use crate::plan::finding::Finding;
+use crate::plan::finding::{Finding, FindingCode};
 use crate::plan::observation::Dirt;
 use crate::plan::step::Step;
 use crate::record::fields;
@@ -57,6 +58,13 @@ pub(crate) fn stream_line(report: &StepReport) -> Vec<u8> {
     let mut value = object("recovery_event", []);
     if let (Value::Object(line), Value::Object(step)) = (&mut value, step(report)) {
         line.extend(step);
+        let finding = match &report.step {
+            Step::NoteEnvironment { finding, .. } => Some(finding),
+            _ => None,
+        };
+        line.insert("health".to_owned(), shown(finding.map(|finding| finding.health).as_ref()));
+        line.insert("recovery_status".to_owned(), shown(finding.map(|finding| finding.status).as_ref()));
+        line.insert("recovery_action".to_owned(), shown(finding.and_then(|finding| finding.action).as_ref()));
     }
     let mut text = value.to_string();
     text.push('\n');
@@ -93,32 +101,24 @@ fn risk(risky: &RiskyWorktree) -> Value {
     })
 }
 
-/// A recovery in words.
+/// A recovery in words: for each thing that it is about what was found, what was done, and what a person can do next.
 pub(crate) fn recovery_text(recovery: &Recovery, at_risk: Option<&[RiskyWorktree]>) -> String {
     let mut text = String::new();
     if recovery.findings.is_empty() && recovery.steps.is_empty() {
         text.push_str("everything is as recorded\n");
     }
-    if !recovery.findings.is_empty() {
-        text.push_str("found:\n");
-    }
-    for finding in &recovery.findings {
-        let mark = if finding.needs_person { '!' } else { '-' };
-        let _ = writeln!(text, "  {mark} {}", line(&finding.message));
-    }
-    if !recovery.steps.is_empty() {
-        text.push_str(if recovery.applied { "did:\n" } else { "would do:\n" });
-    }
-    for report in &recovery.steps {
-        let outcome = match report.outcome {
-            StepOutcome::Done | StepOutcome::Planned => String::new(),
-            other => format!("{} {} ({}): ", other.name(), report.step.name(), about(&report.step)),
-        };
-        let _ = writeln!(text, "  - {}{}", line(&outcome), line(&report.message));
-    }
-    let went_on = |task: &TaskAddress| recovery.steps.iter().any(|report| is_run_of(report, task));
-    for task in recovery.resumable.iter().filter(|task| !went_on(task)) {
-        let _ = writeln!(text, "can go on: {task}  (git tether recover --resume, or git tether resume {task})");
+    for subject in subjects(recovery) {
+        let _ = writeln!(text, "{}", line(&subject.name));
+        for finding in subject.findings.iter().filter(|finding| !is_implied(finding, &subject)) {
+            let mark = if finding.needs_person { '!' } else { ' ' };
+            let _ = writeln!(text, "  {mark} {:<7} {}", "found", line(&finding.message));
+        }
+        for report in &subject.steps {
+            let _ = writeln!(text, "    {:<7} {}", verb(report.outcome), line(&report.message));
+        }
+        for advice in next(&subject, recovery) {
+            let _ = writeln!(text, "    {:<7} {}", "next", line(&advice));
+        }
     }
     for risky in at_risk.unwrap_or_default() {
         let words = match &risky.dirt {
@@ -130,14 +130,169 @@ pub(crate) fn recovery_text(recovery: &Recovery, at_risk: Option<&[RiskyWorktree
         let _ = writeln!(text, "at risk: {}: {}{} commits on no remote", line(&path), line(&words), risky.unpushed);
     }
     if recovery.needs_person > 0 {
-        let _ = writeln!(text, "{} of these need a person (marked !)", recovery.needs_person);
+        let verb = if recovery.needs_person == 1 { "needs" } else { "need" };
+        let _ = writeln!(text, "{} {verb} a person (marked !)", recovery.needs_person);
     }
     text
 }
 
-fn is_run_of(report: &StepReport, task: &TaskAddress) -> bool {
-    let runs = matches!(&report.step, Step::RunTask { run, task: named } if *run == task.run && *named == task.task);
-    runs && report.outcome == StepOutcome::Done
+/// Whether another line about the same thing says it already: who reads this at night reads each fact once. JSON has all.
+fn is_implied(finding: &Finding, subject: &Subject<'_>) -> bool {
+    let found = |code| subject.findings.iter().any(|other| other.code == code);
+    let interrupted = || subject.steps.iter().any(|report| report.step.name() == "interrupt_task");
+    match finding.code {
+        FindingCode::LeaseStale | FindingCode::SessionDead => found(FindingCode::ExecutionInterrupted),
+        FindingCode::TaskResumable => interrupted(),
+        _ => false,
+    }
+}
+
+/// How a step went, in a word.
+fn verb(outcome: StepOutcome) -> &'static str {
+    match outcome {
+        StepOutcome::Done => "did",
+        StepOutcome::Planned => "would",
+        StepOutcome::Skipped => "left",
+        StepOutcome::Refused => "refused",
+        StepOutcome::Failed => "failed",
+    }
+}
+
+/// One thing that a recovery is about: a task with all that is its own, or what belongs to no task.
+struct Subject<'r> {
+    name: String,
+    findings: Vec<&'r Finding>,
+    steps: Vec<&'r StepReport>,
+}
+
+/// Findings and steps by what they are about, in the order in which each is first named.
+fn subjects(recovery: &Recovery) -> Vec<Subject<'_>> {
+    let owners = Owners::of(recovery);
+    let mut subjects: Vec<Subject<'_>> = Vec::new();
+    let mut at = |name: String| {
+        let known = subjects.iter().position(|subject| subject.name == name);
+        known.unwrap_or_else(|| {
+            subjects.push(Subject { name, findings: Vec::new(), steps: Vec::new() });
+            subjects.len() - 1
+        })
+    };
+    let found: Vec<usize> = recovery.findings.iter().map(|finding| at(owners.of_finding(finding))).collect();
+    let done: Vec<usize> = recovery.steps.iter().map(|report| at(owners.of_step(report))).collect();
+    found.iter().zip(&recovery.findings).for_each(|(at, finding)| subjects[*at].findings.push(finding));
+    done.iter().zip(&recovery.steps).for_each(|(at, report)| subjects[*at].steps.push(report));
+    subjects
+}
+
+/// Which task an environment or a session belongs to, as far as the findings say.
+struct Owners {
+    tasks: BTreeMap<String, String>,
+}
+
+impl Owners {
+    fn of(recovery: &Recovery) -> Self {
+        let mut tasks = BTreeMap::new();
+        for finding in &recovery.findings {
+            let (Some(run), Some(task)) = (&finding.run, &finding.task) else { continue };
+            let address = format!("{run}/{task}");
+            tasks.extend(finding.environment.iter().map(|id| (environment_key(run, id), address.clone())));
+            tasks.extend(finding.session.iter().map(|id| (id.to_string(), address.clone())));
+        }
+        Self { tasks }
+    }
+
+    fn of_finding(&self, finding: &Finding) -> String {
+        self.of_parts(
+            finding.run.as_ref(),
+            finding.task.as_ref(),
+            finding.environment.as_ref(),
+            finding.session.as_ref(),
+        )
+        .unwrap_or_else(|| "repository".to_owned())
+    }
+
+    fn of_step(&self, report: &StepReport) -> String {
+        let step = &report.step;
+        self.of_parts(step.run(), step.task(), step.environment(), step.session()).unwrap_or_else(|| {
+            let about = about(step);
+            // The claim on a task belongs to the task.
+            about.strip_prefix("task ").map_or_else(|| about.clone(), ToOwned::to_owned)
+        })
+    }
+
+    fn of_parts(
+        &self,
+        run: Option<&RunId>,
+        task: Option<&TaskId>,
+        environment: Option<&EnvironmentId>,
+        session: Option<&SessionId>,
+    ) -> Option<String> {
+        match (run, task, environment, session) {
+            (Some(run), Some(task), _, _) => Some(format!("{run}/{task}")),
+            (Some(run), None, Some(environment), _) => {
+                let key = environment_key(run, environment);
+                Some(self.tasks.get(&key).cloned().unwrap_or(key))
+            }
+            (_, _, _, Some(session)) => {
+                let known = self.tasks.get(session.as_str()).cloned();
+                Some(known.unwrap_or_else(|| format!("session {session}")))
+            }
+            (Some(run), None, None, None) => Some(run.to_string()),
+            _ => None,
+        }
+    }
+}
+
+fn environment_key(run: &RunId, environment: &EnvironmentId) -> String {
+    format!("{run}/{environment}")
+}
+
+/// What a person can do next about one thing, as commands; nothing where all has been done.
+fn next(subject: &Subject<'_>, recovery: &Recovery) -> Vec<String> {
+    let over = |names: [&str; 2]| {
+        subject.steps.iter().any(|report| report.outcome == StepOutcome::Done && names.contains(&report.step.name()))
+    };
+    let (recreated, resumed) =
+        (over(["recreate_environment", "clean_environment"]), over(["schedule_resume", "run_task"]));
+    let mut advice: Vec<String> = Vec::new();
+    for finding in &subject.findings {
+        let Some(run) = finding.run.as_ref() else { continue };
+        let (name, gate) = (&subject.name, gate_of(finding));
+        let said = match finding.code {
+            FindingCode::OperatorRequired if !resumed => {
+                format!(
+                    "git tether resume {name} goes on if you say so; --restart from the beginning, --acknowledge leaves it"
+                )
+            }
+            FindingCode::EnvironmentMissing | FindingCode::EnvironmentHalfMade if !recreated => {
+                if finding.needs_person {
+                    continue;
+                }
+                format!("git tether recover --recreate --run {run}")
+            }
+            FindingCode::TaskResumable if !resumed => {
+                let ready = recovery.resumable.iter().any(|task| task.to_string() == *name);
+                if !ready {
+                    continue;
+                }
+                format!("git tether resume {name}, or git tether recover --resume for all")
+            }
+            FindingCode::EnvironmentOrphaned if !recreated => {
+                format!("git tether recover --clean --run {run} saves it, and removes it")
+            }
+            FindingCode::GatePending => format!("git tether show {run} says what is asked; decide {run}/{gate}"),
+            FindingCode::AttentionRequired => format!("git tether show {run} --restoration"),
+            FindingCode::RunUnreadable => "git tether doctor".to_owned(),
+            _ => continue,
+        };
+        if !advice.contains(&said) {
+            advice.push(said);
+        }
+    }
+    advice
+}
+
+fn gate_of(finding: &Finding) -> &str {
+    finding.evidence.iter().find(|(name, _)| name == "gate").map_or("", |(_, gate)| gate.as_str())
 }
 
 /// A status as the keys of its envelope.
@@ -184,12 +339,15 @@ pub(crate) fn status_text(status: &Status, detail: Detail) -> String {
             }
         }
         Detail::Overview if !status.problems.is_empty() => {
-            let _ = writeln!(
-                text,
-                "{} problems, {} for a person: git tether status --problems; git tether recover repairs what can be",
-                status.problems.len(),
-                status.needs_person()
-            );
+            let count = status.problems.len();
+            let what = if count == 1 { "finding" } else { "findings" };
+            let _ = match status.needs_person() {
+                0 => writeln!(text, "{count} {what}, none for a person: git tether status --problems"),
+                people => writeln!(
+                    text,
+                    "{count} {what}, {people} for a person: git tether status --problems says which; git tether recover repairs what can be"
+                ),
+            };
         }
         Detail::Overview => {}
     }

@@ -174,9 +174,7 @@ impl<'a> Draft<'a> {
             (true, ended) => ended.or(Some(at)),
             (false, _) => None,
         };
-        run.requires_attention = !run.status.is_terminal()
-            && (run.task_summary.count(TaskState::Blocked) > 0 || !run.pending_gates.is_empty())
-            || run.attention_reason.is_some();
+        run.requires_attention = run.needs_attention();
         run.updated_at = at;
         self.changes
     }

@@ -9,10 +9,13 @@ mod environment;
 mod gate;
 mod holding;
 mod leasing;
+mod merged;
 mod refused;
 mod run;
+mod saved;
 mod task;
 
+pub use merged::settle_merged;
 pub use refused::RefusedTransition;
 pub use task::startable;
 
@@ -33,6 +36,7 @@ pub fn apply(view: &RunView, event: &RunEvent, at: Timestamp) -> Result<Changes,
         RunEvent::RunRestored { source, from_checkpoint, manual_intervention } => {
             run::restore(&mut draft, *source, from_checkpoint.as_deref(), manual_intervention.as_deref());
         }
+        RunEvent::WaitsEnded { tasks } => draft.run().waiting_on.retain(|waited| !tasks.contains(waited)),
         RunEvent::TaskAdded(new) => task::add(&mut draft, new)?,
         RunEvent::TaskStarted { task, session, lease } => task::start(&mut draft, task, session, lease.as_ref())?,
         RunEvent::TaskDone { task, end } => task::finish_work(&mut draft, task, end)?,
@@ -61,6 +65,7 @@ pub fn apply(view: &RunView, event: &RunEvent, at: Timestamp) -> Result<Changes,
         RunEvent::LeaseReleased { environment, reason } => draft.release_lease(environment, reason)?,
         RunEvent::EnvironmentAdopted { environment, spec } => environment::adopt(&mut draft, environment, spec)?,
         RunEvent::CheckpointTaken(new) => task::take_checkpoint(&mut draft, new)?,
+        RunEvent::SavedWorkForgotten { commit } => saved::forget_work(&mut draft, commit),
         RunEvent::GateOpened(new) => holding::open(&mut draft, new)?,
         RunEvent::GateDecided { gate, decision } => gate::decide(&mut draft, gate, decision)?,
         RunEvent::GateExpired { gate } => holding::expire(&mut draft, gate)?,

@@ -4,6 +4,7 @@ mod contract;
 mod folds;
 mod formats;
 mod races;
+mod releases;
 mod streams;
 mod times;
 mod trees;

@@ -35,6 +35,19 @@ pub enum ContentStatus {
     Deleted,
 }
 
+impl Content {
+    /// What it is, in a word.
+    pub fn kind_name(&self) -> &'static str {
+        match self.kind {
+            EntryKind::Blob => "file",
+            EntryKind::BlobExecutable => "executable",
+            EntryKind::Link => "symlink",
+            EntryKind::Commit => "submodule",
+            EntryKind::Tree => "directory",
+        }
+    }
+}
+
 /// Lists what `snapshot` holds beyond its base, in the order of paths; all of it if it has no base.
 pub fn contents(common_dir: &Path, snapshot: ObjectId) -> Result<Vec<Content>, SaveError> {
     let repository = open_repository(common_dir)?.to_thread_local();

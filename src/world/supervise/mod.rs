@@ -20,6 +20,7 @@ use rustix::process::Pid;
 
 mod error;
 mod exit;
+pub mod hook;
 mod leftovers;
 mod setup;
 mod signals;
