@@ -172,7 +172,8 @@ fn a_hook_of_gits_own_calls_it() {
     seat.json(&["start", "hooked"]);
     let hook = repository.path.join(".git/hooks/post-commit");
     std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
-    std::fs::write(&hook, "#!/bin/sh\ngit tether task add hooked/\"$(git rev-parse --short=10 HEAD)\" || exit 1\n").unwrap();
+    std::fs::write(&hook, "#!/bin/sh\ngit tether task add hooked/\"$(git rev-parse --short=10 HEAD)\" || exit 1\n")
+        .unwrap();
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
     let linked = repository.home().join("linked");
     repository.git(&["worktree", "add", "--quiet", "-b", "other", linked.to_str().unwrap()]);
@@ -224,7 +225,8 @@ fn settings_come_from_the_command_line_too() {
     let mut seat = Seat::at(&repository, &repository.path);
     seat.json(&["start", "a"]);
     seat.json(&["task", "add", "a/t"]);
-    seat.git_options = vec!["-c".to_owned(), "tether.maxDepth=0".to_owned(), "-c".to_owned(), "tether.hostId=m-set".to_owned()];
+    seat.git_options =
+        vec!["-c".to_owned(), "tether.maxDepth=0".to_owned(), "-c".to_owned(), "tether.hostId=m-set".to_owned()];
     let refused = seat.tether(&["start", "b", "--parent", "a/t", "--json"]);
     assert_eq!(refused.status.code(), Some(128), "{}", show(&refused));
     assert_eq!(seat.json(&["start", "c"])["run"]["host"], "m-set");
@@ -256,7 +258,8 @@ fn a_reference_transaction_hook_sees_our_refs_and_may_refuse() {
     Seat::at(&repository, &repository.path).tell_the_story();
     let told = std::fs::read_to_string(&seen).unwrap();
     assert!(told.contains("committed") && told.contains("refs/tether/runs/r"), "{told}");
-    std::fs::write(&hook, "#!/bin/sh\ncase \"$1\" in prepared) grep -q refs/tether && exit 1;; esac\nexit 0\n").unwrap();
+    std::fs::write(&hook, "#!/bin/sh\ncase \"$1\" in prepared) grep -q refs/tether && exit 1;; esac\nexit 0\n")
+        .unwrap();
     let refused = Seat::at(&repository, &repository.path).tether(&["start", "other", "--json"]);
     assert_eq!(refused.status.code(), Some(128), "{}", show(&refused));
     assert_eq!(parsed(&refused)["schema"], "tether.error/1");
@@ -269,7 +272,8 @@ fn a_shared_repository_stays_writable_for_the_group() {
     Seat::at(&repository, &repository.path).tell_the_story();
     let git_dir = repository.path.join(".git");
     let mut looked_at = 0;
-    let mut waiting: Vec<PathBuf> = ["refs/tether", "objects/pack", "refs/tether-local"].map(|below| git_dir.join(below)).into();
+    let mut waiting: Vec<PathBuf> =
+        ["refs/tether", "objects/pack", "refs/tether-local"].map(|below| git_dir.join(below)).into();
     while let Some(path) = waiting.pop() {
         let metadata = std::fs::symlink_metadata(&path).unwrap();
         let mode = metadata.permissions().mode();
