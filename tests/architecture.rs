@@ -32,9 +32,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("gix::hash::ObjectId", &["*"]),
     ("walkdir", &["world/paths*", "store/file_refs.rs", "store/locks.rs"]),
     ("nix", &["world/supervise/*"]),
-    ("signal_hook", &["world/supervise/*"]),
-    // git is one program, a task's command another; the demo types command lines as a person would.
-    ("Command::new", &["git/program.rs", "world/supervise*", "world/shell.rs"]),
+    ("signal_hook", &["world/supervise/*", "cli/pager.rs"]),
+    // git is one program, a task's command another; the demo types command lines as a person would; a pager is git's choice.
+    ("Command::new", &["git/program.rs", "world/supervise*", "world/shell.rs", "cli/pager.rs"]),
     ("Utc::now", &["world/clock.rs"]),
     ("Local::now", &[]),
     ("process::exit", &["cli/*", "main.rs"]),

@@ -33,6 +33,28 @@ fn the_demonstration_brings_all_work_back() {
     assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0, "the demonstration left something behind");
 }
 
+/// `docs/format.md` names every local file that the whole story leaves.
+#[test]
+fn local_files_are_described() {
+    let elsewhere = Repository::new();
+    let program = env!("CARGO_BIN_EXE_git-tether");
+    let mut demo = elsewhere.command(program);
+    let output = demo.env("TMPDIR", elsewhere.root.path()).args(["demo", "--keep", "--json"]).output().unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let local = Path::new(answer["demo"]["repository"].as_str().unwrap()).join(".git/tether");
+    let format = include_str!("../docs/format.md");
+    let names: Vec<_> = std::fs::read_dir(local).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        let name = name.into_string().unwrap();
+        let described = format.lines().any(|line| {
+            let cell = line.strip_prefix("| `").and_then(|rest| rest.strip_prefix(&name));
+            cell.is_some_and(|rest| rest.starts_with(['`', '/']))
+        });
+        assert!(described, "docs/format.md does not say what <common dir>/tether/{name} is");
+    }
+}
+
 #[test]
 fn bash_completes_under_git() {
     let git_completion = Path::new("/usr/share/bash-completion/completions/git");

@@ -38,7 +38,9 @@ fn page_as_it_is(page: &str) -> String {
                 let printed = type_line(&repository, typed, minute);
                 let _ = writeln!(made, "{line}");
                 if !typed.starts_with("git tether") || typed.starts_with("git tether doctor") {
-                    made.push_str(&printed.lines().map(|one| format!("{}\n", one.trim_end())).collect::<String>());
+                    for one in printed.lines() {
+                        let _ = writeln!(made, "{}", one.trim_end());
+                    }
                 }
                 assert!(!printed.contains("fatal:") && !printed.contains("error:"), "{typed}: {printed}");
             }

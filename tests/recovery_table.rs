@@ -244,6 +244,7 @@ impl Scene {
         self.then(RunEvent::TaskStarted { task: task_id(), session: session_id(), lease })
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "events are made where they are used")]
     fn then(mut self, event: RunEvent) -> Self {
         let view = self.records.runs.get_mut(&run_id()).unwrap();
         let changes = apply(view, &event, now()).unwrap();
@@ -330,6 +331,7 @@ fn checkpoint(replay_safety: ReplaySafety) -> NewCheckpoint {
         resume_state: None,
         work: Some(SavedWork { commit: Oid("1".repeat(40)), base: None, branch: None, files: 3 }),
         workspace_dir: None,
+        by: git_tether::domain::checkpoint::TakenBy::Executor,
     }
 }
 

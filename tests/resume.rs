@@ -305,3 +305,87 @@ fn recovery_runs_what_it_queues_and_keeps_its_own_answer() {
     scene.answer(&["recover", "--resume"]);
     assert_eq!(scene.refs(), before);
 }
+
+/// A task in a worktree with uncommitted work, interrupted by a signal; its path.
+fn with_worktree() -> (Scene, PathBuf) {
+    let scene = Scene::new();
+    let pid = scene.outside().join("pid");
+    let script = format!(
+        "if test -e new; then cat new; git status --porcelain; exit; fi; echo new > new; echo $$ > {}; exec sleep 60",
+        pid.display()
+    );
+    let safety = ["--replay-safety", "checkpoint_resumable"];
+    let child =
+        scene.start(&[&["run", "--run", "r", "--task", "t"], &safety[..], &["--", "sh", "-c", &script]].concat());
+    pid_in(&pid);
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(143));
+    let shown = scene.json(&["show", "r"]);
+    let path = PathBuf::from(shown["environments"][0]["spec"]["path"].as_str().unwrap());
+    (scene, path)
+}
+
+#[test]
+fn a_worktree_that_is_gone_is_made_anew_with_its_work() {
+    for recover in [false, true] {
+        let (scene, path) = with_worktree();
+        std::fs::remove_dir_all(&path).unwrap();
+        if recover {
+            scene.tether(&["recover"]);
+        }
+        let output = scene.tether(&["resume", "r/t"]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "new\n?? new\n");
+        assert_eq!(scene.task("r/t")["state"], "completed");
+    }
+}
+
+#[test]
+fn a_worktree_that_stands_is_newer_than_what_was_saved() {
+    let (scene, path) = with_worktree();
+    std::fs::write(path.join("new"), "newer\n").unwrap();
+    let output = scene.tether(&["resume", "r/t"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "newer\n?? new\n");
+}
+
+#[test]
+fn a_place_that_is_not_what_was_recorded_is_no_try() {
+    let (scene, path) = with_worktree();
+    let moved = path.with_extension("moved");
+    scene.git(&["worktree", "move", path.to_str().unwrap(), moved.to_str().unwrap()]);
+    let (answer, output) = scene.answer(&["resume", "r/t"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(answer["error"]["message"].as_str().unwrap().contains(moved.to_str().unwrap()), "{answer}");
+    assert_ne!(scene.json(&["show", "r"])["run"]["status"], "paused");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("somebody's"), "").unwrap();
+    assert_eq!(scene.code(&["resume", "r/t"]), 125);
+    assert!(path.join("somebody's").exists());
+}
+
+#[test]
+fn a_place_that_this_machine_did_not_record_is_not_worked_in() {
+    let scene = resumable("exit 0");
+    std::fs::remove_dir_all(scene.git_dir().join("tether").join("places")).unwrap();
+    assert_eq!(refused(&scene, &["resume", "r/t"]), "untrusted_path");
+    assert_eq!(scene.code(&["resume", "r/t", "--trust"]), 0);
+}
+
+#[test]
+fn a_setup_that_fails_is_tried_again_and_then_asks_a_person() {
+    let (scene, path) = with_worktree();
+    std::fs::remove_dir_all(&path).unwrap();
+    scene.git(&["config", "tether.setup", "echo x >> $HOME/setups; exit 3"]);
+    scene.git(&["config", "tether.resumePause", "0.05s"]);
+    let (answer, output) = scene.answer(&["resume", "r/t"]);
+    assert_eq!((output.status.code(), &answer["error"]["code"]), (Some(125), &json!("recovery_required")), "{answer}");
+    assert_eq!(std::fs::read_to_string(scene.outside().join("setups")).unwrap(), "x\nx\nx\n");
+    let shown = scene.json(&["show", "r"]);
+    assert_eq!((shown["run"]["status"].as_str(), shown["tasks"][0]["attempts"].as_i64()), (Some("paused"), Some(1)));
+    scene.git(&["config", "--unset", "tether.setup"]);
+    let gate = shown["gates"][0]["id"].as_str().unwrap();
+    scene.json(&["approve", &format!("r/{gate}")]);
+    let output = scene.tether(&["resume", "r/t"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "new\n?? new\n");
+}

@@ -54,7 +54,9 @@ fn check(schemas: &BTreeMap<String, Value>, schema: &Value, value: &Value, place
             "required" => {
                 let missing = |key: &&Value| value.is_object() && value.get(key.as_str().unwrap()).is_none();
                 let missing: Vec<_> = rule.as_array().unwrap().iter().filter(missing).collect();
-                missing.iter().for_each(|key| faults.push(format!("{place}: {key} is missing")));
+                for key in missing {
+                    faults.push(format!("{place}: {key} is missing"));
+                }
                 true
             }
             "properties" => {
@@ -160,6 +162,37 @@ fn runs_and_tasks_answer_as_their_schemas_say() {
 }
 
 #[test]
+fn environments_and_checkpoints_answer_as_their_schemas_say() {
+    let repository = Repository::new();
+    repository.json(&["start", "build"]);
+    repository.json(&["task", "add", "build/compile"]);
+    let add = ["env", "add", "build/compile", "--mode", "git_worktree", "--id", "tree", "--branch", "work"];
+    assert_valid("environment", &repository.json(&add));
+    assert_valid("task", &repository.json(&["task", "start", "build/compile"]));
+    let environment = repository.json(&["env", "show", "build/tree"]);
+    assert_valid("environment", &environment);
+    let place = environment["environment"]["spec"]["path"].as_str().unwrap().to_owned();
+    std::fs::write(Path::new(&place).join("new"), "new\n").unwrap();
+    let take = ["checkpoint", "build/compile", "--boundary", "half", "--replay-safety", "checkpoint_resumable"];
+    let taken = repository.json(&[&take[..], &["--step", "one:First"]].concat());
+    assert_valid("checkpoint", &taken);
+    assert_eq!(taken["checkpoint"]["work"]["files"], 1);
+    assert_valid("environments", &repository.json(&["env", "list"]));
+    std::fs::remove_dir_all(&place).unwrap();
+    assert_valid("recovery", &repository.json(&["verify"]));
+    assert_valid("run", &repository.json(&["show", "build"]));
+    assert_valid("doctor", &repository.json(&["doctor"]));
+    let stream = repository.answer(&["recover", "--json=stream"]);
+    assert!(stream.lines().count() > 0, "no environment was recovered");
+    for line in stream.lines() {
+        assert_valid("recovery_event", &serde_json::from_str(line).unwrap());
+    }
+    assert_valid("task", &repository.json(&["task", "cancel", "build/compile"]));
+    assert_valid("environment", &repository.json(&["env", "remove", "build/tree"]));
+    assert_valid("report", &repository.json(&["report", "build"]));
+}
+
+#[test]
 fn sessions_answer_as_their_schemas_say() {
     let repository = Repository::new();
     let attach = r#"{"reason": "it was there", "precedence": ["a", "b"], "winning_rule": "a"}"#;
@@ -247,17 +280,19 @@ fn stored_records_are_as_their_schemas_say() {
     stored("claim", &format!("{claim}:claim.json"));
 }
 
+/// The names of all fields of a schema, at any depth.
+fn fields(schema: &Value, found: &mut Vec<String>) {
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        found.push(name.clone());
+        fields(inner, found);
+        fields(&inner["items"], found);
+    }
+}
+
 /// `docs/format.md` names every field that a record has.
 #[test]
 fn the_format_is_described_whole() {
     let format = std::fs::read_to_string(schema_directory().join("../format.md")).unwrap();
-    fn fields(schema: &Value, found: &mut Vec<String>) {
-        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
-            found.push(name.clone());
-            fields(inner, found);
-            fields(&inner["items"], found);
-        }
-    }
     for (name, schema) in schemas().iter().filter(|(name, _)| name.starts_with("record/") && !name.contains("finding"))
     {
         let mut named = Vec::new();

@@ -250,13 +250,12 @@ fn two_runs_that_share_only_their_id_are_kept_apart() {
         assert_eq!((&answer["pushed"], &answer["pulled"]), (&Value::Array(Vec::new()), &Value::Array(Vec::new())));
     }
     assert_eq!((a.tip("r"), a.tip("r-hb"), b.tip("r"), b.tip("r-ha")), tips);
-    // An answer that is given abroad comes home.
-    let gate = format!("r-hb/{}", gates[0]["id"].as_str().unwrap());
-    a.does(&["approve", &gate]);
+    // What is done to it abroad comes home.
+    a.does(&["task", "cancel", "r-hb/y"]);
     for host in [&a, &b] {
         host.does(&["sync", "origin"]);
     }
-    assert_eq!(b.does(&["show", "r"])["gates"][0]["state"], "approved");
+    assert_eq!(b.state("r/y"), "cancelled");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Takes checkpoints.
 //!
-//! Owns what a checkpoint is made of and the order in which it is written: resume state and saved work first, then the record that
-//! names both. Invariants: what cannot be read or saved is found out before anything is written; the executor's resume state stays
+//! Owns what a checkpoint is made of and the order in which it is written: saved work first, then the record that names it, together
+//! with the executor's resume state. Invariants: what cannot be read or saved is found out before anything is written; the executor's resume state stays
 //! until another one replaces it.
 
 use std::io::Read;
@@ -10,7 +10,7 @@ use crate::app::failure::Failure;
 use crate::app::saving::{About, Committed, Found, Prepared, SavedPlace, Source};
 use crate::app::tether::Tether;
 use crate::domain::checkpoint::{
-    Checkpoint, CompletedStep, NewCheckpoint, ReplaySafety, ResumeDisposition, ResumeState,
+    Checkpoint, CompletedStep, NewCheckpoint, ReplaySafety, ResumeDisposition, ResumeState, TakenBy,
 };
 use crate::domain::environment::Environment;
 use crate::domain::event::RunEvent;
@@ -46,6 +46,8 @@ pub struct TakeCheckpoint {
     pub published: bool,
     /// Whether the work is saved too.
     pub saving: Saving,
+    /// Who takes it.
+    pub by: TakenBy,
 }
 
 /// Whether a checkpoint saves the worktree's content.
@@ -85,7 +87,16 @@ impl Tether {
             Some(environment) => self.prepare_place(task, environment, &mut warnings)?,
             None => None,
         };
-        let (resume_state, saved) = self.write_payload(task, asked.resume_state.take(), place)?;
+        // Read to its end before anything is written: what cannot be read leaves no trace.
+        let mut objects = self.ledger().backend().batch();
+        let resume_state = add_state(&mut objects, task, asked.resume_state.take())?;
+        let saved = match place {
+            Some(place) => {
+                let about = about(task, place.environment);
+                self.keep_prepared(place.prepared, &place.source, about, &place.committed)?
+            }
+            None => SavedPlace::default(),
+        };
         warnings.extend(saved.warnings.iter().cloned());
         warnings.extend(saved.not_saved.iter().map(|(path, reason)| format!("{path} was not saved: {reason}")));
         let new = NewCheckpoint {
@@ -98,9 +109,10 @@ impl Tether {
             result_published: asked.published,
             resume_state,
             work: saved.work,
+            by: asked.by,
             workspace_dir: environment.and_then(|environment| environment.spec.path.clone()),
         };
-        let checkpoint = self.record_checkpoint(task, &need, new)?;
+        let checkpoint = self.record_checkpoint(task, &need, objects, new)?;
         Ok((checkpoint, warnings))
     }
 
@@ -138,43 +150,20 @@ impl Tether {
         Ok(Some(PlaceToSave { source, prepared, committed, environment }))
     }
 
-    /// Writes resume state and snapshot, in one pack where both are new.
-    fn write_payload(
+    fn record_checkpoint(
         &self,
         task: &TaskAddress,
-        state: Option<Box<dyn Read>>,
-        place: Option<PlaceToSave<'_>>,
-    ) -> Result<(Option<ResumeState>, SavedPlace), Failure> {
-        let Some(mut place) = place else {
-            return Ok((self.write_state(task, state)?, SavedPlace::default()));
-        };
-        let resume_state = if place.prepared.is_new(&place.committed) {
-            add_state(&mut place.prepared.batch, task, state)?
-        } else {
-            self.write_state(task, state)?
-        };
-        let about = about(task, place.environment);
-        let saved = self.keep_prepared(place.prepared, &place.source, about, &place.committed)?;
-        Ok((resume_state, saved))
-    }
-
-    fn write_state(&self, task: &TaskAddress, state: Option<Box<dyn Read>>) -> Result<Option<ResumeState>, Failure> {
-        let mut batch = self.ledger().backend().batch();
-        let resume_state = add_state(&mut batch, task, state)?;
-        if resume_state.is_some() {
-            self.ledger().backend().write(batch)?;
-        }
-        Ok(resume_state)
-    }
-
-    fn record_checkpoint(&self, task: &TaskAddress, need: &Need, new: NewCheckpoint) -> Result<Checkpoint, Failure> {
+        need: &Need,
+        objects: Batch,
+        new: NewCheckpoint,
+    ) -> Result<Checkpoint, Failure> {
         let mut proposal = Proposal::default();
         if let Some(state) = &new.resume_state {
             let blob = crate::app::saving::object_id(&state.oid)?;
             proposal.files.insert(state.path.clone(), Content::Blob(blob));
         }
         proposal.events.push(RunEvent::CheckpointTaken(Box::new(new)));
-        let mut done = self.change_run(&task.run, need, |_| Ok(proposal.clone()))?;
+        let mut done = self.change_run_with(Some(objects), &task.run, need, |_| Ok(proposal.clone()))?;
         done.view.checkpoints.remove(&task.task).ok_or_else(|| self.unknown_task(task))
     }
 }

@@ -60,7 +60,7 @@ done
 /// The builds, and what becomes of each.
 const BUILDS: [&str; 4] = ["compile", "docs", "package", "test"];
 /// How long a build may take to reach the middle of its work.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn failed(what: &str, error: &std::io::Error) -> Failure {
     Failure::fatal("demo_failed", format!("could not {what}: {error}"))

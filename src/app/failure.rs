@@ -76,16 +76,21 @@ impl Failure {
     /// Something that does not exist; `known` are the names that do, of which the nearest are named.
     pub fn unknown<'a>(what: &'static str, id: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let failure = Self::fatal(unknown_code(what), format!("there is no {what} {id}"));
-        let mut near: Vec<_> = known
-            .into_iter()
-            .map(|name| (strsim::damerau_levenshtein(name, id), name))
-            .filter(|(distance, name)| *distance <= 2.max(id.len() / 3) || name.starts_with(id) || id.starts_with(name))
-            .collect();
-        near.sort_unstable();
-        near.dedup();
-        let near: Vec<_> = near.into_iter().take(3).map(|(_, name)| name).collect();
+        let near = near_matches(id, known);
         if near.is_empty() { failure } else { failure.hint(format!("did you mean {}?", near.join(" or "))) }
     }
+}
+
+/// The names that somebody who wrote `id` may have meant, nearest first.
+pub fn near_matches<'a>(id: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut near: Vec<_> = known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(name, id), name))
+        .filter(|(distance, name)| *distance <= 2.max(id.len() / 3) || name.starts_with(id) || id.starts_with(name))
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    near.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
 fn unknown_code(what: &str) -> &'static str {
@@ -282,14 +287,20 @@ impl From<RefusedTransition> for Failure {
                 Self::fatal("run_paused", message).hint(format!("let it go on with `git tether unpause {run}`"))
             }
             RefusedTransition::Cycle { .. } => Self::fatal("dependency_cycle", message),
+            RefusedTransition::DependencyOpen { state, .. } if state.is_terminal() => {
+                Self::fatal("dependency_ended", message).hint("what it depends on will not complete: cancel the task")
+            }
             RefusedTransition::DependencyOpen { .. } => Self::fatal("dependency_open", message),
             RefusedTransition::GatePending { .. } => {
                 Self::fatal("gate_pending", message).hint("`git tether waiting` lists what has to be decided")
             }
             RefusedTransition::BackingOff { .. } => Self::busy("task_backing_off", message),
             RefusedTransition::NotResumable { .. } => Self::fatal("not_resumable", message),
-            RefusedTransition::AlreadyDecided { .. } => Self::fatal("already_decided", message),
-            RefusedTransition::WrongDecision { .. } => Self::fatal("wrong_decision", message),
+            RefusedTransition::AlreadyDecided { .. } => {
+                Self::fatal("already_decided", message).hint("what was decided stays; open a new gate to decide anew")
+            }
+            RefusedTransition::WrongDecision { hint, .. } => Self::fatal("wrong_decision", message).hint(hint),
+            RefusedTransition::NotOffered { .. } => Self::usage("not_offered", message),
             RefusedTransition::OutOfRange { .. } => Self::usage("out_of_range", message),
         }
     }

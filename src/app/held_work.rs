@@ -5,7 +5,7 @@
 
 use crate::app::checkpoint::{Saving, TakeCheckpoint};
 use crate::app::tether::Tether;
-use crate::domain::checkpoint::{Checkpoint, RESUME_NOTE, ReplaySafety};
+use crate::domain::checkpoint::{ReplaySafety, TakenBy};
 use crate::domain::ids::{SessionId, TaskAddress, TaskId};
 use crate::domain::task::{Task, TaskState};
 use crate::domain::view::RunView;
@@ -25,11 +25,7 @@ impl Tether {
                 Some(_) => Saving::Work,
                 None => Saving::Nothing,
             };
-            let mut asked = TakeCheckpoint { boundary, saving, ..carried_on(known) };
-            if let Some(safety) = safety {
-                asked.replay_safety = Some(safety);
-                asked.disposition = None;
-            }
+            let asked = TakeCheckpoint { boundary, replay_safety: safety, saving, ..TakeCheckpoint::default() };
             self.checkpoint(address, asked).map(|(_, said)| said)
         });
         taken.unwrap_or_else(|failure| vec![format!("no checkpoint was taken at the start: {}", failure.message)])
@@ -41,7 +37,7 @@ impl Tether {
             if held_task(&read.view, &address.task, session).is_none() {
                 return Ok(Vec::new());
             }
-            let asked = carried_on(read.view.checkpoints.get(&address.task));
+            let asked = TakeCheckpoint { by: TakenBy::Supervisor, ..TakeCheckpoint::default() };
             self.checkpoint(address, asked).map(|(_, said)| said)
         });
         saved.unwrap_or_else(|failure| vec![format!("the work could not be saved: {}", failure.message)])
@@ -72,15 +68,4 @@ pub(super) fn need_of(address: &TaskAddress) -> Need {
 /// The task, if it runs under this session.
 pub(super) fn held_task<'v>(view: &'v RunView, task: &TaskId, session: &SessionId) -> Option<&'v Task> {
     view.tasks.get(task).filter(|task| task.state == TaskState::Running && task.session.as_ref() == Some(session))
-}
-
-/// A checkpoint that says of replay, boundary and result what the last one said.
-fn carried_on(known: Option<&Checkpoint>) -> TakeCheckpoint {
-    TakeCheckpoint {
-        replay_safety: known.map(|known| known.replay_safety),
-        disposition: known.map(|known| known.resume_disposition),
-        note: known.and_then(|known| known.note.clone()).filter(|note| note != RESUME_NOTE),
-        published: known.is_some_and(|known| known.result_published),
-        ..TakeCheckpoint::default()
-    }
 }

@@ -6,23 +6,31 @@ use crate::app::failure::Failure;
 use crate::app::tether::Tether;
 use crate::domain::claim::{Claim, ClaimKind, NewClaim};
 use crate::domain::environment::Lease;
-use crate::domain::ids::{RunId, SessionId, TaskAddress, TaskId, Token};
+use crate::domain::event::RunEvent;
+use crate::domain::ids::{RunId, SessionId, TaskAddress, TaskId, TaskPointer, Token};
 use crate::domain::liveness::Verdict;
-use crate::domain::session::Session;
-use crate::domain::task::TaskState;
+use crate::domain::run::Run;
+use crate::domain::session::{Session, SessionStatus};
+use crate::domain::task::{Task, TaskState};
 use crate::domain::view::RunView;
 use crate::git::settings::LEASE;
 use crate::store::runs::Need;
 use crate::store::singles::{Change, encoded_key};
 use crate::world::processes::{Fingerprint, Observed};
 
+/// Whether a session was made up for the start of this task and stands for nothing else.
+fn is_made_for(session: &Session, address: &TaskAddress) -> bool {
+    session.thread == thread_of_task(address) && session.process.pid.is_none() && !session.holds_lock
+}
+
+/// The thread of a session that is made up for the start of a task.
+pub(super) fn thread_of_task(address: &TaskAddress) -> String {
+    format!("task/{address}")
+}
+
 impl Tether {
-    /// The session that starts a task: the one that is named, the one of the surroundings, or a new one.
-    pub(super) fn session_for_start(
-        &self,
-        named: Option<&SessionId>,
-        address: &TaskAddress,
-    ) -> Result<SessionId, Failure> {
+    /// The session that is to start a task: the one that is named, else the one of the surroundings; it has to be active.
+    pub(super) fn named_session(&self, named: Option<&SessionId>) -> Result<Option<SessionId>, Failure> {
         let of_surroundings = || {
             let value = self.repository().surroundings().variable("TETHER_SESSION")?;
             Some(value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
@@ -32,13 +40,45 @@ impl Tether {
             (None, Some(text)) => Some(SessionId::new(text)?),
             (None, None) => None,
         };
-        match named {
-            Some(named) => {
-                self.require_session(&named)?.require_active()?;
-                Ok(named)
-            }
-            None => self.make_session_for_task(address),
+        if let Some(named) = &named {
+            self.require_session(named)?.require_active()?;
         }
+        Ok(named)
+    }
+
+    /// Takes back a session that was made up for a start that was refused; one that the task runs with stays.
+    pub(super) fn drop_session_of_refused_start(
+        &self,
+        address: &TaskAddress,
+        session: &SessionId,
+    ) -> Result<(), Failure> {
+        let view = self.read_run(&address.run, &Need::run().with_task(&address.task))?.view;
+        let runs = view
+            .tasks
+            .get(&address.task)
+            .is_some_and(|task| task.state == TaskState::Running && task.session.as_ref() == Some(session));
+        if !runs {
+            self.ledger().drop_single::<Session>(session, |_| true)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the session that was made up for a task once the task does not run with it any more: nobody else would.
+    fn end_made_session(&self, address: &TaskAddress, session: &SessionId, state: TaskState) -> Result<(), Failure> {
+        let status = match state {
+            TaskState::Cancelled | TaskState::Blocked => SessionStatus::Abandoned,
+            _ => SessionStatus::Complete,
+        };
+        let now = self.now();
+        self.ledger().change_single::<Session, std::convert::Infallible>(session, now, |found| {
+            let made = found.filter(|found| is_made_for(found, address) && found.status == SessionStatus::Active);
+            Ok(made.map(|made| Change {
+                record: made.released(status, now),
+                what: format!("{} → {status}", made.status),
+                event: "session_released",
+            }))
+        })?;
+        Ok(())
     }
 
     /// A session that exists.
@@ -157,26 +197,50 @@ impl Tether {
         Ok(self.take_claim(ClaimKind::Task, &address.to_string(), session, length)?.token)
     }
 
-    /// Lets go of what tasks held that ran in `before` and do not run any more, and writes the report of a run that has ended.
+    /// Lets go of what tasks held that ran in `before` and do not run any more, tells the parent run of tasks that have ended, and
+    /// writes the report of a run that has ended.
     pub(super) fn settle_after(&self, run: &RunId, before: &RunView) -> Result<(), Failure> {
-        let need = before.tasks.keys().fold(Need::run(), super::super::store::runs::Need::with_task);
+        let need = before.tasks.keys().fold(Need::run(), Need::with_task);
         let Some(now) = self.ledger().read_run(run, &need)?.map(|read| read.view) else { return Ok(()) };
-        for task in before.tasks.values().filter(|task| task.state == TaskState::Running) {
-            if now.tasks.get(&task.id).is_some_and(|task| task.state == TaskState::Running) {
-                continue;
-            }
-            let address = task.address();
-            let session = task.session.clone();
-            self.give_claim_back(ClaimKind::Task, &address.to_string(), |claim| claim.session == session)?;
-            if let Some(pool) = &task.pool {
-                self.give_slot_back(pool, &address)?;
-            }
+        let state_of = |task: &TaskId| now.tasks.get(task).map(|task| task.state);
+        let stopped = |task: &&Task| {
+            let found = now.tasks.get(&task.id);
+            found.is_some_and(|found| found.state != TaskState::Running || found.session != task.session)
+        };
+        for task in before.tasks.values().filter(|task| task.state == TaskState::Running).filter(stopped) {
+            self.let_go(task, state_of(&task.id).unwrap_or(task.state))?;
             if let Some(environment) = now.environment_of(task).filter(|known| known.held_lease().is_none()) {
                 self.give_place_back(run, environment)?;
             }
         }
+        let ended = |task: &&Task| !task.state.is_terminal() && state_of(&task.id).is_some_and(TaskState::is_terminal);
+        self.tell_parent(&now.run, before.tasks.values().filter(ended))?;
         if now.run.status.is_terminal() {
             self.ensure_report(run)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of what a task held while it ran as `task` says; it is in `state` now.
+    fn let_go(&self, task: &Task, state: TaskState) -> Result<(), Failure> {
+        let address = task.address();
+        let session = task.session.as_ref();
+        self.give_claim_back(ClaimKind::Task, &address.to_string(), |claim| claim.session.as_ref() == session)?;
+        if let Some(pool) = &task.pool {
+            self.give_slot_back(pool, &address, session)?;
+        }
+        session.map_or(Ok(()), |session| self.end_made_session(&address, session, state))
+    }
+
+    /// Takes tasks that have ended out of what the parent run waits on.
+    fn tell_parent<'t>(&self, run: &Run, ended: impl Iterator<Item = &'t Task>) -> Result<(), Failure> {
+        let Some(parent) = &run.parent else { return Ok(()) };
+        let pointer = |task: &Task| TaskPointer { run: Some(run.id.clone()), task: task.id.clone() };
+        let tasks: Vec<_> = ended.map(pointer).collect();
+        // A parent that cannot be read is named by `verify`; its child goes on.
+        let Ok(Some(read)) = self.ledger().read_run(&parent.run, &Need::run()) else { return Ok(()) };
+        if read.view.run.waiting_on.iter().any(|waited| tasks.contains(waited)) {
+            self.change_run(&parent.run, &Need::run(), |_| Ok(RunEvent::WaitsEnded { tasks: tasks.clone() }.into()))?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::domain::task::{Task, TaskState};
 use crate::domain::time::Timestamp;
 use crate::domain::transition::startable;
 use crate::domain::view::RunView;
+use crate::store::runs::Need;
 use crate::store::singles::Change;
 
 /// A pool with the tasks that wait for a place in it.
@@ -42,10 +43,39 @@ impl Tether {
         Ok(())
     }
 
-    /// Gives the place of a task back; one that it does not have is no error.
-    pub fn give_slot_back(&self, pool: &PoolName, task: &TaskAddress) -> Result<(), Failure> {
-        self.change_pool(pool, &format!("{task} has stopped"), "slot_freed", |pool, _| Ok(pool.without_slot(task)))?;
+    /// Refuses unless the pool has a place for the task now. Whether it still has when the place is taken is decided there.
+    pub(super) fn require_place(&self, pool: &PoolName, task: &TaskAddress) -> Result<(), Failure> {
+        match self.ledger().read_single::<Pool>(pool)? {
+            Some(known) if !known.holds(task) => Ok(known.admits(self.now())?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the place of a task back that is held for this session; one that is not there is no error.
+    pub fn give_slot_back(
+        &self,
+        pool: &PoolName,
+        task: &TaskAddress,
+        session: Option<&SessionId>,
+    ) -> Result<(), Failure> {
+        let freed = |pool: &Pool, _: Timestamp| Ok(pool.without_slot_of(task, session));
+        self.change_pool(pool, &format!("{task} has stopped"), "slot_freed", freed)?;
         Ok(())
+    }
+
+    /// Leaves the place of a start that was refused: to whoever started the task instead, else to the pool.
+    pub(super) fn leave_slot(&self, pool: &PoolName, task: &TaskAddress, session: &SessionId) -> Result<(), Failure> {
+        let read = self.ledger().read_run(&task.run, &Need::run().with_task(&task.task))?;
+        let started = read.and_then(|read| read.view.tasks.get(&task.task).cloned());
+        match started.filter(|task| task.state == TaskState::Running) {
+            Some(running) => {
+                let to = running.session.as_ref();
+                let passed_on = |pool: &Pool, _: Timestamp| Ok(pool.with_slot_passed_on(task, session, to));
+                self.change_pool(pool, &format!("{task} was started by another"), "slot_passed_on", passed_on)?;
+                Ok(())
+            }
+            None => self.give_slot_back(pool, task, Some(session)),
+        }
     }
 
     pub(super) fn note_pool_success(&self, pool: &PoolName) -> Result<(), Failure> {

@@ -237,8 +237,8 @@ impl Tether {
                 .end_session(session, SessionStatus::Abandoned)
                 .map(|_| PlaceOutcome::Done(format!("session {session} is abandoned: {reason}"))),
             Step::ReleaseClaim { kind, key, generation } => self.perform_release(*kind, key, *generation),
-            Step::FreeSlot { pool, task } => self
-                .give_slot_back(pool, task)
+            Step::FreeSlot { pool, task, session } => self
+                .give_slot_back(pool, task, session.as_ref())
                 .map(|()| PlaceOutcome::Done(format!("{task} gave its place in pool {pool} back"))),
             Step::WriteReport { run } => self.ensure_report(run).map(|written| {
                 if written {

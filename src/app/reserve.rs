@@ -314,6 +314,6 @@ impl Tether {
     /// The session of a task that is started without one: its liveness is by lease alone.
     pub(super) fn make_session_for_task(&self, address: &TaskAddress) -> Result<SessionId, Failure> {
         let asked = Reservation::default();
-        Ok(self.record_session(&format!("task/{address}"), &asked, &mut Vec::new())?.id)
+        Ok(self.record_session(&crate::app::holds::thread_of_task(address), &asked, &mut Vec::new())?.id)
     }
 }

@@ -271,7 +271,7 @@ impl Tether {
             }
             self.schedule(address).map_err(Stopped::Refused)?;
             self.start_task(address, Some(&supervisor.session), Patience::Refuse).map_err(Stopped::Refused)?;
-            self.note_restart(&address.run).map_err(Stopped::Refused)?;
+            said.extend(self.note_restart(&address.run).map_err(Stopped::Refused)?);
             view = self.read_task_view(address).map_err(Stopped::Refused)?;
         }
         let task = task_of(view.clone(), &address.task).map_err(Stopped::Refused)?;
@@ -289,15 +289,9 @@ impl Tether {
         Ok((work, said))
     }
 
-    /// That the run's executor was started again.
-    fn note_restart(&self, run: &RunId) -> Result<(), Failure> {
-        let event = RunEvent::RunRestored {
-            source: RestorationSource::Restart,
-            from_checkpoint: None,
-            manual_intervention: None,
-        };
-        self.change_run(run, &Need::run(), |_| Ok(event.clone().into()))?;
-        Ok(())
+    /// That the run's executor was started again; answers what it should know.
+    fn note_restart(&self, run: &RunId) -> Result<Vec<String>, Failure> {
+        Ok(self.restore_run(run, RestorationSource::Restart)?.report.warnings)
     }
 
     /// Writes the resume state of a task into a file of its own, if the task goes on from its checkpoint and has any.

@@ -94,9 +94,14 @@ impl Tether {
     }
 
     fn change_whole_run(&self, id: &RunId, event: &RunEvent) -> Result<RunView, Failure> {
-        let before = self.read_run(id, &Need::Everything)?.view;
-        self.change_run(id, &Need::Everything, |_| Ok(event.clone().into()))?;
-        self.settle_after(id, &before)?;
+        let mut before = None;
+        self.change_run(id, &Need::Everything, |view| {
+            before = Some(view.clone());
+            Ok(event.clone().into())
+        })?;
+        if let Some(before) = before {
+            self.settle_after(id, &before)?;
+        }
         Ok(self.read_run(id, &Need::Everything)?.view)
     }
 

@@ -74,8 +74,7 @@ pub(super) enum Source {
 
 /// A snapshot whose objects are together but not yet written.
 pub(super) struct Prepared {
-    /// Its objects; what else is to be written with them can be added.
-    pub(super) batch: Batch,
+    batch: Batch,
     saved: Saved,
     kind: SavedKind,
     previous: Option<SavedEntry>,
@@ -335,7 +334,6 @@ impl Tether {
     fn keep_new(&self, mut prepared: Prepared, source: &Source, about: About<'_>) -> Result<SavedEntry, Failure> {
         loop {
             let Prepared { batch, saved, kind, previous } = prepared;
-            self.ledger().backend().write(batch)?;
             let entry = SavedEntry {
                 id: short_id(&saved.commit),
                 kind,
@@ -350,7 +348,7 @@ impl Tether {
                 reason: about.reason.to_owned(),
                 at: self.now(),
             };
-            if self.ledger().keep_work_after(previous.as_ref(), saved.commit, &entry, self.now())?.is_kept() {
+            if self.ledger().keep_work_with(batch, previous.as_ref(), saved.commit, &entry, self.now())?.is_kept() {
                 self.note_saved_here(&entry.run, &entry.commit)?;
                 return Ok(entry);
             }
@@ -385,11 +383,6 @@ impl Prepared {
                 self.saved.base.is_some_and(|base| beyond.as_ref().is_none_or(|beyond| beyond.0 != base.to_string()))
             }
         }
-    }
-
-    /// Whether keeping it writes anything.
-    pub(super) fn is_new(&self, committed: &Committed) -> bool {
-        !self.saved.unchanged && self.is_worth_keeping(committed)
     }
 }
 

@@ -84,7 +84,7 @@ impl Tether {
             Ok((work, said)) => self.run_prepared(supervisor, &work, asked, said),
             Err(failure) => {
                 if let Some(pool) = &prepared.pool {
-                    self.give_slot_of(pool, &prepared.address, &supervisor)?;
+                    self.leave_slot(pool, &prepared.address, &supervisor.session)?;
                 }
                 self.withdraw(supervisor, &prepared.address);
                 Err(self.explain_lost_race(&prepared.address, failure))
@@ -317,19 +317,6 @@ impl Tether {
             self.trust_command(run, task, &command)?;
         }
         Ok(())
-    }
-
-    /// Gives a pool's place back if it was this supervisor's.
-    fn give_slot_of(&self, pool: &PoolName, address: &TaskAddress, supervisor: &Supervisor) -> Result<(), Failure> {
-        let found = self.ledger().read_single::<Pool>(pool)?;
-        let ours = found.is_some_and(|found| {
-            found.running.iter().any(|slot| {
-                slot.run == address.run
-                    && slot.task == address.task
-                    && slot.session.as_ref() == Some(&supervisor.session)
-            })
-        });
-        if ours { self.give_slot_back(pool, address) } else { Ok(()) }
     }
 }
 

@@ -25,6 +25,18 @@ pub type AllRuns = (Vec<RunView>, Vec<(String, String)>);
 
 /// How long a waiting start sleeps before it looks again.
 const WAITING_PAUSE: Duration = Duration::from_millis(200);
+/// How often `task next` reads the queue anew after a lost race.
+const MOST_ROUNDS: usize = 256;
+
+/// What became of the first task of the queue.
+enum FirstOfQueue {
+    /// It was started.
+    Started(Box<Task>),
+    /// Somebody else was faster.
+    Raced,
+    /// There is none that may start.
+    NothingReady,
+}
 
 impl Tether {
     /// Adds a task to a run.
@@ -96,31 +108,49 @@ impl Tether {
         }
     }
 
+    /// Decides on what is recorded before anything is written, so that a refusal leaves nothing behind.
     fn try_start_task(&self, address: &TaskAddress, session: Option<&SessionId>) -> Result<Task, Failure> {
-        let need = Need::run().with_task(&address.task);
-        let view = self.read_run(&address.run, &need)?.view;
+        let named = self.named_session(session)?;
+        let view = self.read_run(&address.run, &Need::run().with_task(&address.task))?.view;
         startable(&view, &address.task, self.now())?;
-        let session = self.session_for_start(session, address)?;
         let pool = view.tasks.get(&address.task).and_then(|task| task.pool.clone());
         if let Some(pool) = &pool {
-            self.take_slot(pool, address, &session)?;
+            self.require_place(pool, address)?;
         }
-        let lease = |view: &RunView| self.lease_for_task(view, &address.task, &session);
-        let started = self.change_run(&address.run, &need, |view| {
-            let lease = lease(view)?;
+        if let Some(session) = named {
+            return self.start_task_for(address, &session, pool.as_ref());
+        }
+        let made = self.make_session_for_task(address)?;
+        let started = self.start_task_for(address, &made, pool.as_ref());
+        if started.is_err() {
+            self.drop_session_of_refused_start(address, &made)?;
+        }
+        started
+    }
+
+    fn start_task_for(
+        &self,
+        address: &TaskAddress,
+        session: &SessionId,
+        pool: Option<&PoolName>,
+    ) -> Result<Task, Failure> {
+        if let Some(pool) = pool {
+            self.take_slot(pool, address, session)?;
+        }
+        let started = self.change_run(&address.run, &Need::run().with_task(&address.task), |view| {
+            let lease = self.lease_for_task(view, &address.task, session)?;
             Ok(RunEvent::TaskStarted { task: address.task.clone(), session: session.clone(), lease }.into())
         });
-        match started {
-            Ok(done) => {
-                self.claim_task(address, &session)?;
+        match (started, pool) {
+            (Ok(done), _) => {
+                self.claim_task(address, session)?;
                 task_of(done.view, &address.task)
             }
-            Err(failure) => {
-                if let Some(pool) = &pool {
-                    self.give_slot_back(pool, address)?;
-                }
+            (Err(failure), Some(pool)) => {
+                self.leave_slot(pool, address, session)?;
                 Err(failure)
             }
+            (Err(failure), None) => Err(failure),
         }
     }
 
@@ -131,31 +161,40 @@ impl Tether {
         pool: Option<&PoolName>,
         session: Option<&SessionId>,
     ) -> Result<Task, Failure> {
-        loop {
+        for _ in 0..MOST_ROUNDS {
             let views = match run {
                 Some(run) => vec![self.read_run(run, &Need::Everything)?.view],
                 None => self.read_all_runs()?.0,
             };
             let queue = crate::app::pool::queue_of(&views, pool, self.now());
-            let mut raced = false;
-            for task in &queue {
-                match self.start_task(&task.address(), session, Patience::Refuse) {
-                    Ok(task) => return Ok(task),
-                    Err(failure) if matches!(failure.code, "pool_full" | "pool_backing_off") => {}
-                    // Somebody else was faster: what is first now has to be read anew.
-                    Err(failure) if failure.code == "illegal_transition" => raced = true,
-                    Err(failure) => return Err(failure),
+            match self.start_first(&queue, session)? {
+                FirstOfQueue::Started(task) => return Ok(*task),
+                FirstOfQueue::Raced => {}
+                FirstOfQueue::NothingReady => {
+                    return Err(Failure::busy("nothing_ready", "no task is ready to start").hint(
+                        "`git tether task list --state queued` shows what waits, and `git tether pool show` for what",
+                    ));
                 }
-                if raced {
-                    break;
-                }
-            }
-            if !raced {
-                return Err(Failure::busy("nothing_ready", "no task is ready to start").hint(
-                    "`git tether task list --state queued` shows what waits, and `git tether pool show` for what",
-                ));
             }
         }
+        Err(Failure::busy("contended", "others took the first task of the queue each time").hint("try again"))
+    }
+
+    fn start_first(&self, queue: &[&Task], session: Option<&SessionId>) -> Result<FirstOfQueue, Failure> {
+        for task in queue {
+            match self.start_task(&task.address(), session, Patience::Refuse) {
+                Ok(task) => return Ok(FirstOfQueue::Started(Box::new(task))),
+                Err(failure) => match failure.code {
+                    // This one has to wait for its pool, or for who holds its environment; the next need not.
+                    "pool_full" | "pool_backing_off" | "live_owner" => {}
+                    // Somebody else was faster: what is first now has to be read anew.
+                    "illegal_transition" | "gate_pending" | "dependency_open" | "task_backing_off" | "run_paused"
+                    | "run_ended" | "unknown_run" | "contended" => return Ok(FirstOfQueue::Raced),
+                    _ => return Err(failure),
+                },
+            }
+        }
+        Ok(FirstOfQueue::NothingReady)
     }
 
     /// The work of a task is done.
@@ -171,7 +210,8 @@ impl Tether {
     pub fn fail_task(&self, address: &TaskAddress, end: &WorkEnd) -> Result<Task, Failure> {
         let failed = self.end_task(address, |task| RunEvent::TaskFailed { task, end: end.clone() })?;
         if let Some(pool) = &failed.pool {
-            self.note_pool_failure(pool, end.summary.as_deref())?;
+            let said = end.summary.clone().unwrap_or_else(|| format!("task {address} failed"));
+            self.note_pool_failure(pool, Some(&said))?;
         }
         Ok(failed)
     }
@@ -193,16 +233,23 @@ impl Tether {
 
     /// Changes a task, and lets go of what it held if it does not run any more.
     pub(super) fn end_task(&self, address: &TaskAddress, event: impl Fn(TaskId) -> RunEvent) -> Result<Task, Failure> {
-        let need = Need::run().with_task(&address.task);
-        let before = self.read_run(&address.run, &need)?.view;
-        if !before.tasks.contains_key(&address.task) {
-            return Err(self.unknown_task(address));
-        }
         let need = [crate::domain::task::Requirement::Review, crate::domain::task::Requirement::Test]
             .iter()
-            .fold(need, |need, requirement| need.with_gate(&requirement.gate_id(&address.task)));
-        let done: Committed = self.change_run(&address.run, &need, |_| Ok(event(address.task.clone()).into()))?;
-        self.settle_after(&address.run, &before)?;
+            .fold(Need::run().with_task(&address.task), |need, requirement| {
+                need.with_gate(&requirement.gate_id(&address.task))
+            });
+        let mut before = None;
+        let done: Result<Committed, Failure> = self.change_run(&address.run, &need, |view| {
+            if !view.tasks.contains_key(&address.task) {
+                return Err(self.unknown_task(address));
+            }
+            before = Some(view.clone());
+            Ok(event(address.task.clone()).into())
+        });
+        let done = done?;
+        if let Some(before) = before.filter(|_| done.changes.is_some()) {
+            self.settle_after(&address.run, &before)?;
+        }
         task_of(done.view, &address.task)
     }
 }

@@ -8,6 +8,7 @@ use crate::record::message::Author;
 use crate::store::Backend;
 use crate::store::chain::Identity;
 use crate::store::ledger::Ledger;
+use crate::store::objects::Batch;
 use crate::store::runs::{Committed, Need, Proposal, ReadRun};
 use crate::world::clock::Clock;
 use crate::world::host::Host;
@@ -75,6 +76,12 @@ impl Tether {
         Processes::of_this_machine(self.host.clone())
     }
 
+    /// The pager that git would take here; `None` if git does not say.
+    pub fn pager(&self) -> Option<String> {
+        let said = self.repository.git().run(["var", "GIT_PAGER"]);
+        said.ok().map(|said| said.text())
+    }
+
     /// Reads a run, or as much of it as is needed.
     pub fn read_run(&self, run: &RunId, need: &Need) -> Result<ReadRun, Failure> {
         match self.ledger.read_run(run, need)? {
@@ -106,7 +113,18 @@ impl Tether {
         need: &Need,
         decide: impl FnMut(&crate::domain::view::RunView) -> Result<Proposal, Failure>,
     ) -> Result<Committed, Failure> {
-        match self.ledger.change_run::<Failure>(run, need, self.now(), decide) {
+        self.change_run_with(None, run, need, decide)
+    }
+
+    /// The same; objects that the proposal's files name are written with it, and not at all if it is refused.
+    pub fn change_run_with(
+        &self,
+        objects: Option<Batch>,
+        run: &RunId,
+        need: &Need,
+        decide: impl FnMut(&crate::domain::view::RunView) -> Result<Proposal, Failure>,
+    ) -> Result<Committed, Failure> {
+        match self.ledger.change_run_with::<Failure>(objects, run, need, self.now(), decide) {
             Ok(committed) => Ok(committed),
             Err(error) => Err(self.with_near_matches(error.into(), run)),
         }

@@ -73,11 +73,13 @@ pub(crate) struct Outcome {
     pub exit: Exit,
     /// What is said beside the answer.
     pub narration: Vec<String>,
+    /// The pager that the answer goes through on a terminal.
+    pub pager: Option<String>,
 }
 
 impl From<Answer> for Outcome {
     fn from(answer: Answer) -> Self {
-        Self { answer, exit: Exit::Done, narration: Vec::new() }
+        Self { answer, exit: Exit::Done, narration: Vec::new(), pager: None }
     }
 }
 
@@ -86,6 +88,13 @@ impl Outcome {
     #[must_use]
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
+        self
+    }
+
+    /// The same, through a pager on a terminal.
+    #[must_use]
+    pub(crate) fn paged_by(mut self, pager: Option<String>) -> Self {
+        self.pager = pager;
         self
     }
 

@@ -2,10 +2,13 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use super::answer::Outcome;
-use super::command;
+use super::answer::{Answer, Outcome};
 use super::exit::Exit;
-use crate::app::{Failure, FailureKind};
+use super::{command, parse};
+use crate::app::gate::Decide;
+use crate::app::{Failure, FailureKind, Tether};
+use crate::domain::gate::GateAction;
+use crate::domain::ids::GateAddress;
 
 /// In which form the answer is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -89,6 +92,24 @@ commands! {
     Fence = fence,
     /// Show and limit pools of executors.
     Pool = pool,
+    /// Ask somebody a question.
+    Ask = ask,
+    /// Answer a question.
+    Answer = answer,
+    /// Open a gate by hand.
+    Gate = gate,
+    /// Say yes at a gate.
+    Approve = approve,
+    /// Say no at a gate; a task that needs the approval has failed.
+    Reject = reject,
+    /// Call the run of a gate off.
+    Abort = abort,
+    /// List what waits for a decision, in all runs.
+    Waiting = waiting,
+    /// Put the executor of a run back on its feet.
+    Restore = restore,
+    /// Show what happened to a run, or to one of its tasks.
+    Log = log,
     /// Show the report of a run.
     Report = report,
     /// Exchange runs, sessions and remote leases with a remote.
@@ -109,6 +130,29 @@ commands! {
     Completions = completions,
     /// Print or install the manual page.
     Man = man,
+}
+
+/// A decision at an approval.
+#[derive(Debug, Args)]
+pub(crate) struct DecisionArguments {
+    /// The gate.
+    #[arg(value_parser = parse::gate_address, value_name = "RUN/GATE")]
+    gate: GateAddress,
+    /// Your own key of this decision.
+    #[arg(long)]
+    token: Option<String>,
+    /// A word about it.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+impl DecisionArguments {
+    /// Takes the decision.
+    pub(crate) fn decide(self, action: GateAction) -> Result<Outcome, Failure> {
+        let decide = Decide { action, answer: None, note: self.note, token: self.token };
+        let gate = Tether::open()?.decide(&self.gate, &decide)?;
+        Ok(Answer::Gate(Box::new(gate)).into())
+    }
 }
 
 impl Command {

@@ -6,6 +6,7 @@ mod answer;
 mod args;
 mod command;
 mod exit;
+mod pager;
 mod parse;
 mod render;
 
@@ -42,7 +43,10 @@ fn answer(outcome: &Outcome, json: Option<args::JsonForm>) -> Exit {
         Some(_) => render::json::answer(&outcome.answer),
         None => render::human::answer(&outcome.answer),
     };
-    print(&text);
+    let paged = json.is_none() && pager::show(&text, outcome.pager.as_deref());
+    if !paged {
+        print(&text);
+    }
     outcome.exit
 }
 

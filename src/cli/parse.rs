@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::app::Failure;
 use crate::domain::document::Document;
-use crate::domain::ids::{RunId, TaskAddress, TaskId};
+use crate::domain::ids::{GateAddress, GateId, RunId, TaskAddress, TaskId};
 use crate::domain::task::Requirement;
 
 /// `RUN/TASK`.
@@ -13,6 +13,32 @@ pub(crate) fn task_address(text: &str) -> Result<TaskAddress, String> {
     let run = RunId::new(run).map_err(|error| error.to_string())?;
     let task = TaskId::new(task).map_err(|error| error.to_string())?;
     Ok(TaskAddress { run, task })
+}
+
+/// `RUN/GATE`.
+pub(crate) fn gate_address(text: &str) -> Result<GateAddress, String> {
+    let (run, gate) = pair(text, "GATE")?;
+    let run = RunId::new(run).map_err(|error| error.to_string())?;
+    let gate = GateId::new(gate).map_err(|error| error.to_string())?;
+    Ok(GateAddress { run, gate })
+}
+
+/// A run, or a task of one.
+#[derive(Debug, Clone)]
+pub(crate) struct RunOrTask {
+    /// The run.
+    pub(crate) run: RunId,
+    /// The task, if it is about one.
+    pub(crate) task: Option<TaskId>,
+}
+
+/// `RUN` or `RUN/TASK`.
+pub(crate) fn run_or_task(text: &str) -> Result<RunOrTask, String> {
+    if text.contains('/') {
+        let address = task_address(text)?;
+        return Ok(RunOrTask { run: address.run, task: Some(address.task) });
+    }
+    Ok(RunOrTask { run: RunId::new(text).map_err(|error| error.to_string())?, task: None })
 }
 
 /// `RUN/WHAT`, both parts there.

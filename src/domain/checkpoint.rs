@@ -241,4 +241,16 @@ pub struct NewCheckpoint {
     pub work: Option<SavedWork>,
     /// The directory that it worked in.
     pub workspace_dir: Option<PathBuf>,
+    /// Who takes it.
+    pub by: TakenBy,
+}
+
+/// Who takes a checkpoint, and so whose word it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TakenBy {
+    /// Somebody who knows how far the task is.
+    #[default]
+    Executor,
+    /// Somebody who only saves work: what an earlier checkpoint says of replay, disposition, result and note stays.
+    Supervisor,
 }

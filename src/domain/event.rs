@@ -94,6 +94,11 @@ pub enum RunEvent {
         /// Why a person has to look at it.
         manual_intervention: Option<String>,
     },
+    /// Tasks that the executor waited on have ended, in another run say.
+    WaitsEnded {
+        /// Which.
+        tasks: Vec<TaskPointer>,
+    },
     /// A task came.
     TaskAdded(Box<NewTask>),
     /// A session took a task.
@@ -252,6 +257,7 @@ impl RunEvent {
             Self::RunCancelled => "run_cancelled",
             Self::ActivityReported(_) => "activity_reported",
             Self::RunRestored { .. } => "run_restored",
+            Self::WaitsEnded { .. } => "waits_ended",
             Self::TaskAdded(_) => "task_added",
             Self::TaskStarted { .. } => "task_started",
             Self::TaskDone { .. } => "task_done",

@@ -139,6 +139,21 @@ impl fmt::Display for TaskAddress {
     }
 }
 
+/// A gate of a named run, written `RUN/GATE`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GateAddress {
+    /// Its run.
+    pub run: RunId,
+    /// The gate in that run.
+    pub gate: GateId,
+}
+
+impl fmt::Display for GateAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.run, self.gate)
+    }
+}
+
 /// A task as a run speaks of it: one of its own (`TASK`) or a child run's (`RUN/TASK`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskPointer {
@@ -146,6 +161,14 @@ pub struct TaskPointer {
     pub run: Option<RunId>,
     /// The task.
     pub task: TaskId,
+}
+
+impl TaskPointer {
+    /// The pointer as `run` itself writes it: without its own name.
+    #[must_use]
+    pub fn as_seen_from(self, run: &RunId) -> Self {
+        Self { run: self.run.filter(|named| named != run), task: self.task }
+    }
 }
 
 impl fmt::Display for TaskPointer {

@@ -14,6 +14,7 @@ pub mod ids;
 pub mod liveness;
 pub mod names;
 pub mod pool;
+pub mod restoration;
 pub mod run;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -92,12 +92,29 @@ impl Pool {
         Ok(next)
     }
 
-    /// The pool after the task gave its place back.
+    /// The pool after the task gave back the place that was held for this session; another starter may have taken it over.
     #[must_use]
-    pub fn without_slot(&self, task: &TaskAddress) -> Self {
+    pub fn without_slot_of(&self, task: &TaskAddress, session: Option<&SessionId>) -> Self {
         let mut next = self.clone();
-        next.running.retain(|slot| slot.run != task.run || slot.task != task.task);
+        next.running.retain(|slot| slot.run != task.run || slot.task != task.task || slot.session.as_ref() != session);
         next
+    }
+
+    /// The pool after a starter that lost a race for a task passed the place on to the session that won it.
+    #[must_use]
+    pub fn with_slot_passed_on(&self, task: &TaskAddress, from: &SessionId, to: Option<&SessionId>) -> Self {
+        let mut next = self.clone();
+        for slot in &mut next.running {
+            if slot.run == task.run && slot.task == task.task && slot.session.as_ref() == Some(from) {
+                slot.session = to.cloned();
+            }
+        }
+        next
+    }
+
+    /// Whether the task has a place.
+    pub fn holds(&self, task: &TaskAddress) -> bool {
+        self.running.iter().any(|slot| slot.run == task.run && slot.task == task.task)
     }
 
     /// The pool after a failure: the back-off doubles, from 30 s to 1 h.
@@ -132,5 +149,21 @@ mod tests {
             assert_eq!(pool.backoff_until.map(|until| until.since(now).as_secs()), Some(seconds));
         }
         assert_eq!(pool.cleared(), Pool::new(pool.id.clone()));
+    }
+
+    #[test]
+    fn a_place_that_changed_hands_is_given_back_by_its_last_holder_only() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let session = |id: &str| SessionId::new(id).expect("an id");
+        let task = TaskAddress { run: RunId::new("r").expect("an id"), task: TaskId::new("t").expect("an id") };
+        let slot = |id: &str| Slot { run: task.run.clone(), task: task.task.clone(), session: Some(session(id)) };
+        let pool = Pool { max_running: Some(1), ..Pool::new(PoolName::new("codex").expect("a name")) };
+        let pool = pool.with_slot(slot("a"), now).expect("there is room");
+        let pool = pool.with_slot(slot("b"), now).expect("the task has a place already");
+        assert!(pool.without_slot_of(&task, Some(&session("a"))).holds(&task));
+        let passed_on = pool.with_slot_passed_on(&task, &session("b"), Some(&session("a")));
+        assert_eq!(passed_on.running, [slot("a")]);
+        assert_eq!(pool.with_slot_passed_on(&task, &session("c"), None), pool);
+        assert!(!passed_on.without_slot_of(&task, Some(&session("a"))).holds(&task));
     }
 }

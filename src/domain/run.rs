@@ -98,6 +98,20 @@ named! {
 }
 
 named! {
+    /// What a restoration came to.
+    RestorationOutcome, "restoration outcome" {
+        /// There was no such run: a new one was started.
+        Fresh = "fresh",
+        /// Its executor goes on from where it was.
+        Continued = "continued",
+        /// Its executor goes on from an earlier commit of the run.
+        FromCheckpoint = "from_checkpoint",
+        /// A person has to look first.
+        ManualIntervention = "manual_intervention",
+    }
+}
+
+named! {
     /// Who fixed the end of a run, so that no task opens it again.
     FixedBy, "end" {
         /// `finish`.

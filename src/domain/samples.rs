@@ -160,6 +160,7 @@ pub(crate) fn new_checkpoint(task: &str, replay_safety: ReplaySafety) -> NewChec
         resume_state: None,
         work: None,
         workspace_dir: None,
+        by: crate::domain::checkpoint::TakenBy::Executor,
     }
 }
 

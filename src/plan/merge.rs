@@ -151,17 +151,13 @@ fn merge_ending(run: &mut Run, sides: &Sides<'_, Run>, conflicts: &mut Vec<Confl
     let by_ending = sides.ours.fixed_by.is_some() || sides.theirs.fixed_by.is_some();
     let from = if by_ending {
         let clash = Sides { base: None, ours: sides.ours, theirs: sides.theirs }.clash(rank);
-        if let Clash::Contested { winner, loser, .. } = &clash {
-            if loser.fixed_by.is_some() && ending(winner) != ending(loser) && winner.status != loser.status {
-                let what = format!("the run was ended differently; {} is kept", winner.status);
-                conflicts.push(conflict(
-                    None,
-                    what,
-                    winner.status.to_string(),
-                    loser.status.to_string(),
-                    run.updated_at,
-                ));
-            }
+        if let Clash::Contested { winner, loser, .. } = &clash
+            && loser.fixed_by.is_some()
+            && ending(winner) != ending(loser)
+            && winner.status != loser.status
+        {
+            let what = format!("the run was ended differently; {} is kept", winner.status);
+            conflicts.push(conflict(None, what, winner.status.to_string(), loser.status.to_string(), run.updated_at));
         }
         clash.winner()
     } else {
@@ -276,15 +272,14 @@ fn contradiction(kept: &Work, lost: &Work, tied: bool) -> Option<Conflict> {
 
 fn merge_environment(sides: &Sides<'_, Environment>, conflicts: &mut Vec<Conflict>) -> Environment {
     let clash = sides.clash(|environment| (environment.state.is_gone(), environment.updated_at));
-    if let Clash::Contested { winner, loser, .. } = &clash {
-        if let (Some(kept), Some(lost)) = (winner.held_lease(), loser.held_lease()) {
-            if kept.session != lost.session {
-                let what = format!("environment {} was leased on two hosts", winner.id);
-                let shown = |lease: &Lease| format!("session {} since {}", lease.session, lease.acquired_at);
-                let at = winner.updated_at.max(loser.updated_at);
-                conflicts.push(conflict(kept.task.as_ref(), what, shown(kept), shown(lost), at));
-            }
-        }
+    if let Clash::Contested { winner, loser, .. } = &clash
+        && let (Some(kept), Some(lost)) = (winner.held_lease(), loser.held_lease())
+        && kept.session != lost.session
+    {
+        let what = format!("environment {} was leased on two hosts", winner.id);
+        let shown = |lease: &Lease| format!("session {} since {}", lease.session, lease.acquired_at);
+        let at = winner.updated_at.max(loser.updated_at);
+        conflicts.push(conflict(kept.task.as_ref(), what, shown(kept), shown(lost), at));
     }
     let mut environment = clash.chosen();
     environment.updated_at = sides.ours.updated_at.max(sides.theirs.updated_at);
@@ -305,17 +300,16 @@ fn merge_gate(sides: &Sides<'_, Gate>, conflicts: &mut Vec<Conflict>) -> Gate {
     let rank =
         |gate: &Gate| (gate.decision.is_some(), !gate.is_pending(), gate.decision.as_ref().map(|known| known.at));
     let clash = sides.clash(rank);
-    if let Clash::Contested { winner, loser, .. } = &clash {
-        if let (Some(kept), Some(lost)) = (&winner.decision, &loser.decision) {
-            if (kept.action, &kept.answer) != (lost.action, &lost.answer) {
-                let what = format!("gate {} was decided differently on two hosts; {} is kept", winner.id, kept.action);
-                let shown = |decision: &crate::domain::gate::Decision| {
-                    format!("{} {} ({})", decision.action, decision.answer.as_deref().unwrap_or_default(), decision.at)
-                };
-                let at = kept.at.max(lost.at);
-                conflicts.push(conflict(winner.task.as_ref(), what, shown(kept), shown(lost), at));
-            }
-        }
+    if let Clash::Contested { winner, loser, .. } = &clash
+        && let (Some(kept), Some(lost)) = (&winner.decision, &loser.decision)
+        && (kept.action, &kept.answer) != (lost.action, &lost.answer)
+    {
+        let what = format!("gate {} was decided differently on two hosts; {} is kept", winner.id, kept.action);
+        let shown = |decision: &crate::domain::gate::Decision| {
+            format!("{} {} ({})", decision.action, decision.answer.as_deref().unwrap_or_default(), decision.at)
+        };
+        let at = kept.at.max(lost.at);
+        conflicts.push(conflict(winner.task.as_ref(), what, shown(kept), shown(lost), at));
     }
     let mut gate = clash.chosen();
     gate.redelivered = sides.ours.redelivered.max(sides.theirs.redelivered);

@@ -8,6 +8,7 @@ pub mod merge;
 mod merge_rules;
 pub mod observation;
 pub mod recover;
+pub mod restore;
 pub mod resume;
 pub mod step;
 pub mod verify;

@@ -202,7 +202,8 @@ impl Planner<'_> {
                 let task = TaskAddress { run: slot.run.clone(), task: slot.task.clone() };
                 let stale = |view| verify::is_slot_stale(slot, view, self.records, self.seen);
                 if self.view(&slot.run).is_some_and(stale) {
-                    self.steps.push(Step::FreeSlot { pool: pool.id.clone(), task });
+                    let session = slot.session.clone();
+                    self.steps.push(Step::FreeSlot { pool: pool.id.clone(), task, session });
                 }
             }
         }

@@ -76,6 +76,8 @@ pub enum Step {
         pool: PoolName,
         /// The task.
         task: TaskAddress,
+        /// For whom the place is held.
+        session: Option<SessionId>,
     },
     /// The report of an ended run is written.
     WriteReport {

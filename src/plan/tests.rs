@@ -3,5 +3,6 @@
 mod environments;
 mod holds;
 mod laws;
+mod resumes;
 mod scene;
 mod tasks;

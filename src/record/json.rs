@@ -10,6 +10,7 @@ use crate::domain::document::Document;
 use crate::domain::environment::Environment;
 use crate::domain::gate::Gate;
 use crate::domain::pool::Pool;
+use crate::domain::restoration::RestorationReport;
 use crate::domain::run::Run;
 use crate::domain::session::{Session, Usage};
 use crate::domain::task::Task;
@@ -57,6 +58,7 @@ records!(
     Claim = "claim",
     Gate = "gate",
     Pool = "pool",
+    RestorationReport = "restoration",
 );
 
 /// Everything that was written in a record, for what this version does not understand.

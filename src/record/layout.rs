@@ -6,6 +6,8 @@ use crate::domain::ids::{EnvironmentId, GateId, TaskId};
 pub const RUN: &str = "run.json";
 /// The report of a run that has ended.
 pub const REPORT: &str = "report.md";
+/// What a run's executor was told when it was restored last.
+pub const RESTORATION: &str = "restoration.json";
 /// A session's record in its own tree.
 pub const SESSION: &str = "session.json";
 /// A claim's record in its own tree.

@@ -144,6 +144,7 @@ fn subject(before: &RunView, event: &RunEvent, changes: &Changes) -> String {
     }
     match event {
         RunEvent::ActivityReported(_) => format!("run {run}: {}", changes.run.activity.state),
+        RunEvent::WaitsEnded { .. } => format!("run {run}: nothing to wait for any more"),
         RunEvent::SavedWorkForgotten { commit } => {
             format!("run {run}: saved work {} forgotten", commit.0.get(..12).unwrap_or(&commit.0))
         }
@@ -178,6 +179,7 @@ fn reason(before: &RunView, event: &RunEvent, changes: &Changes) -> Option<Strin
                 (asked, answer) => answer.or(asked),
             }
         }
+        RunEvent::WaitsEnded { tasks } => Some(tasks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         RunEvent::RunRestored { manual_intervention, .. } => manual_intervention.clone(),
         RunEvent::CheckpointTaken(new) => new.note.clone(),
         _ => None,
@@ -191,6 +193,31 @@ pub fn record_changed(subject: &str, event: &str, about: &[(&str, Option<String>
     trailers.push(("Actor", Some(author.actor.clone())));
     trailers.push(("Host", Some(author.host.to_string())));
     message(subject, "", &trailers)
+}
+
+/// A message, taken apart to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts<'m> {
+    /// Its first line.
+    pub subject: &'m str,
+    /// What stands between the subject and the trailers.
+    pub body: &'m str,
+    /// The trailers, names with values.
+    pub trailers: Vec<(&'m str, &'m str)>,
+}
+
+/// Takes a message apart, to be shown; nothing else may be concluded from it.
+pub fn parts(message: &str) -> Parts<'_> {
+    let message = message.trim_end();
+    let (subject, rest) = message.split_once('\n').unwrap_or((message, ""));
+    let rest = rest.trim_matches('\n');
+    let (body, last) = rest.rsplit_once("\n\n").unwrap_or(("", rest));
+    let trailers: Option<Vec<_>> =
+        last.lines().map(|line| line.split_once(": ").filter(|(name, _)| name.starts_with("Tether-"))).collect();
+    match trailers {
+        Some(trailers) => Parts { subject, body: body.trim_matches('\n'), trailers },
+        None => Parts { subject, body: rest, trailers: Vec::new() },
+    }
 }
 
 /// The trailers of a commit that only puts files into a run's tree.

@@ -10,6 +10,7 @@ mod json;
 pub mod layout;
 mod merge;
 pub mod message;
+mod restoration;
 mod run;
 pub mod saved;
 mod session;
@@ -22,6 +23,7 @@ pub use json::{
     to_json, usage,
 };
 pub use merge::merge_written;
+pub use run::summary;
 
 #[cfg(test)]
 mod tests;

@@ -76,6 +76,11 @@ impl Field for Policy {
     }
 }
 
+/// A summary of tasks as it stands in a run, for an answer that tells of another one.
+pub fn summary(summary: &TaskSummary) -> Value {
+    summary.write()
+}
+
 impl Field for TaskSummary {
     fn write(&self) -> Value {
         let counts = TaskState::ALL.iter().map(|state| (state.name().to_owned(), self.count(*state).write()));

@@ -15,6 +15,7 @@ use super::backend::{
     Backend, BoxedError, Expected, New, ReadObjectError, ReadRefError, RefValue, SwapError, WriteError,
 };
 use super::names::RefName;
+use super::objects::Batch;
 use super::tree::{self, Change, TreeError};
 
 /// How often a ref's lock is waited for in vain: whoever holds it that long is not racing.
@@ -130,12 +131,24 @@ pub fn append(
     expected: Expected,
     transition: &Transition,
 ) -> Result<ObjectId, AppendError> {
+    append_with(backend, name, expected, transition, &mut None)
+}
+
+/// The same; the objects in `with`, which the commit may name, are written in the same pack. What was written is taken out of it.
+fn append_with(
+    backend: &dyn Backend,
+    name: &RefName,
+    expected: Expected,
+    transition: &Transition,
+    with: &mut Option<Batch>,
+) -> Result<ObjectId, AppendError> {
     refuse_lost_race(backend, name, expected)?;
     let tip = match expected {
         Expected::Absent => None,
         Expected::Id(id) => Some(id),
     };
-    let new = write_commit(backend, name, tip, transition)?;
+    let batch = with.take().unwrap_or_else(|| backend.batch());
+    let new = write_commit(backend, name, tip, transition, batch)?;
     backend.swap(name, expected, New::Id(new))?;
     // Folding is upkeep: whatever stops it stops it again after the next swap, and the transition is done.
     let _ = backend.fold();
@@ -144,7 +157,7 @@ pub fn append(
 
 /// Writes a commit that begins a chain of its own, for a ref that the caller moves to it.
 pub fn write_root(backend: &dyn Backend, name: &RefName, transition: &Transition) -> Result<ObjectId, AppendError> {
-    write_commit(backend, name, None, transition)
+    write_commit(backend, name, None, transition, backend.batch())
 }
 
 /// Writes a commit on top of another, for a ref that the caller moves to it.
@@ -154,7 +167,7 @@ pub fn write_on(
     base: ObjectId,
     transition: &Transition,
 ) -> Result<ObjectId, AppendError> {
-    write_commit(backend, name, Some(base), transition)
+    write_commit(backend, name, Some(base), transition, backend.batch())
 }
 
 fn write_commit(
@@ -162,12 +175,12 @@ fn write_commit(
     name: &RefName,
     tip: Option<ObjectId>,
     transition: &Transition,
+    mut batch: Batch,
 ) -> Result<ObjectId, AppendError> {
     let base = tip.map(|tip| read_commit(backend, tip)).transpose();
     let base = base.map_err(|source| AppendError::Tip { name: name.clone(), source })?;
 
     let write_failed = |source| AppendError::Write { name: name.clone(), source };
-    let mut batch = backend.batch();
     let mut changes = BTreeMap::new();
     for (path, content) in &transition.changes {
         let change = match content {
@@ -329,6 +342,18 @@ pub fn transact<T, E: std::error::Error + 'static>(
     backend: &dyn Backend,
     name: &RefName,
     retry: Retry,
+    decide: impl FnMut(Option<ObjectId>) -> Result<Decision<T>, E>,
+) -> Result<Transacted<T>, TransactError<E>> {
+    transact_with(backend, name, retry, None, decide)
+}
+
+/// The same; the objects in `with`, which a decision may name, are written together with the first commit, and not at all if nothing is
+/// appended.
+pub fn transact_with<T, E: std::error::Error + 'static>(
+    backend: &dyn Backend,
+    name: &RefName,
+    retry: Retry,
+    mut with: Option<Batch>,
     mut decide: impl FnMut(Option<ObjectId>) -> Result<Decision<T>, E>,
 ) -> Result<Transacted<T>, TransactError<E>> {
     let _turn = backend.turn(name);
@@ -345,7 +370,7 @@ pub fn transact<T, E: std::error::Error + 'static>(
             Decision::Leave(outcome) => return Ok(Transacted { tip, outcome, attempts }),
             Decision::Append(transition, outcome) => (transition, outcome),
         };
-        let appended = append(backend, name, expected, &transition);
+        let appended = append_with(backend, name, expected, &transition, &mut with);
         if matches!(appended, Err(AppendError::Swap(SwapError::Busy { .. }))) {
             waited += 1;
         }
@@ -365,7 +390,7 @@ pub fn transact<T, E: std::error::Error + 'static>(
 pub struct ChainCommit {
     /// Its id.
     pub id: ObjectId,
-    /// Its tree: what [`tree::read`](super::tree::read) and its fellows take.
+    /// Its tree: what [`tree::read`] and its fellows take.
     pub tree: ObjectId,
     /// Its parents; the first is the one before it in the chain.
     pub parents: Vec<ObjectId>,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::backend::{Expected, New, RefValue, SwapError};
+use super::backend::{Expected, New, RefValue, SwapError, WriteError};
 use super::chain::{self, AppendError, Content};
 use super::ledger::{Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
@@ -17,6 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::view::RunView;
 use crate::record::{InvalidRecord, Record, Written, encode, layout, merge_written, message};
 use gix::ObjectId;
+use gix::objs::Kind;
 
 /// A run as one side has it.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub struct Joining<'a> {
     pub parents: &'a [ObjectId],
     /// When.
     pub at: Timestamp,
+    /// What is to be done where nothing but the history would change.
+    pub alike: Alike,
 }
 
 impl From<Side> for Common {
@@ -88,16 +91,14 @@ impl Ledger {
     }
 
     /// Writes the commit that joins `first` with `other` (the same as `first`: it only renames) to the records in `merged`.
-    /// `None`: the tree would be that of `first`.
+    /// `None`: its tree would be that of `first`, and such a commit is not wanted.
     pub fn write_joined(
         &self,
         name: &RefName,
-        common: &Common,
-        first: &Side,
-        other: &Side,
+        (common, first, other): (&Common, &Side, &Side),
         merged: &RunView,
         joining: &Joining<'_>,
-    ) -> Result<(ObjectId, Tree), WriteRecordError<std::convert::Infallible>> {
+    ) -> Result<Option<ObjectId>, WriteRecordError<std::convert::Infallible>> {
         let records = Records { common, first, other, files: BTreeMap::new() };
         let records = records.encode(merged).map_err(WriteRecordError::Encode)?;
         let mut changes = BTreeMap::new();
@@ -110,17 +111,25 @@ impl Ledger {
                     None => Content::Remove,
                 },
             };
-            let same = match &content {
-                Content::Blob(id) => first.files.get(path) == Some(id),
-                Content::Remove => !first.files.contains_key(path),
-                Content::Bytes(_) => false,
-            };
-            if !same {
+            let id = self.blob_of(&content).map_err(|error| WriteRecordError::Append(error.at(name).into()))?;
+            if first.files.get(path) != id.as_ref() {
                 changes.insert(path.clone(), content);
             }
         }
-        let tree = if changes.is_empty() { Tree::AsFirst } else { Tree::Changed };
-        self.write_joining(name, first.tip, changes, joining).map(|commit| (commit, tree))
+        if changes.is_empty() && joining.alike == Alike::Leave {
+            return Ok(None);
+        }
+        self.write_joining(name, first.tip, changes, joining).map(Some)
+    }
+
+    /// The blob that a content is or would be.
+    fn blob_of(&self, content: &Content) -> Result<Option<ObjectId>, Unhashed> {
+        match content {
+            Content::Blob(id) => Ok(Some(*id)),
+            Content::Remove => Ok(None),
+            // A batch that is dropped has written nothing.
+            Content::Bytes(bytes) => self.backend().batch().add(Kind::Blob, bytes).map(Some).map_err(Unhashed),
+        }
     }
 
     fn write_joining(
@@ -187,13 +196,21 @@ impl Ledger {
     }
 }
 
-/// Whether a joined tree says something else than its first side's.
+/// What is to be done where the joined tree is that of the first side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tree {
-    /// It is the same.
-    AsFirst,
-    /// It is another.
-    Changed,
+pub enum Alike {
+    /// The histories are joined all the same.
+    Join,
+    /// Nothing is written.
+    Leave,
+}
+
+struct Unhashed(WriteError);
+
+impl Unhashed {
+    fn at(self, name: &RefName) -> AppendError {
+        AppendError::Write { name: name.clone(), source: self.0 }
+    }
 }
 
 /// Whether a ref was moved.

@@ -17,6 +17,7 @@ pub mod tree;
 mod file_refs;
 mod files;
 mod git_cli;
+pub mod history;
 pub mod journal;
 pub mod ledger;
 mod locks;

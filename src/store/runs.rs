@@ -12,6 +12,7 @@ use super::backend::RefValue;
 use super::chain::{self, Content, Decision, Follow, Retry, Transacted};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
+use super::objects::Batch;
 use super::placed::Placed;
 use super::tree;
 use crate::domain::event::RunEvent;
@@ -213,11 +214,23 @@ impl Ledger {
         id: &RunId,
         need: &Need,
         at: Timestamp,
+        decide: impl FnMut(&RunView) -> Result<Proposal, E>,
+    ) -> Result<Committed, WriteRecordError<Refusal<E>>> {
+        self.change_run_with(None, id, need, at, decide)
+    }
+
+    /// The same; objects that the proposal's files name are written in the same pack, and not at all if it is refused.
+    pub fn change_run_with<E: std::error::Error + 'static>(
+        &self,
+        objects: Option<Batch>,
+        id: &RunId,
+        need: &Need,
+        at: Timestamp,
         mut decide: impl FnMut(&RunView) -> Result<Proposal, E>,
     ) -> Result<Committed, WriteRecordError<Refusal<E>>> {
         let name = RefName::run(id.as_str()).map_err(ReadError::from)?;
         let done: Transacted<(RunView, Option<Changes>)> =
-            chain::transact(self.backend(), &name, Retry::default(), |tip| {
+            chain::transact_with(self.backend(), &name, Retry::default(), objects, |tip| {
                 let tip = tip.ok_or_else(|| Inner::Refused(Refusal::NoSuchRun(id.clone())))?;
                 let read = self.read_run_at(&name, tip, need).map_err(Inner::Read)?;
                 let proposal = decide(&read.view).map_err(|error| Inner::Refused(Refusal::Decided(error)))?;

@@ -10,6 +10,7 @@ use super::backend::{Expected, New, RefValue};
 use super::chain::{self, Content, Decision, Retry};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
+use super::objects::Batch;
 use super::release::{ReleaseError, Released};
 use super::tree;
 use crate::domain::ids::Oid;
@@ -92,19 +93,20 @@ impl Ledger {
         entry: &SavedEntry,
         at: Timestamp,
     ) -> Result<(), WriteRecordError<std::convert::Infallible>> {
-        self.keep_work_after(None, snapshot, entry, at).map(|_| ())
+        self.keep_work_with(self.backend().batch(), None, snapshot, entry, at).map(|_| ())
     }
 
-    /// The same for a snapshot that was written without what `previous` holds: it is kept only while that is kept too.
-    pub fn keep_work_after(
+    /// Writes the objects of a snapshot and keeps it. If it was made without what `previous` holds, it is kept only while that is.
+    pub fn keep_work_with(
         &self,
+        objects: Batch,
         previous: Option<&SavedEntry>,
         snapshot: ObjectId,
         entry: &SavedEntry,
         at: Timestamp,
     ) -> Result<Kept, WriteRecordError<std::convert::Infallible>> {
         let name = RefName::work(&entry.run).map_err(ReadError::from)?;
-        let done = chain::transact(self.backend(), &name, Retry::default(), |tip| {
+        let done = chain::transact_with(self.backend(), &name, Retry::default(), Some(objects), |tip| {
             let mut entries = match tip {
                 Some(tip) => self.saved_work_at(&name, tip).map_err(Inner::Read)?,
                 None => Vec::new(),

@@ -126,7 +126,7 @@ impl Remote {
         for chunk in updates.chunks(REFS_AT_ONCE) {
             match self.push_once(chunk)? {
                 Pushed::Answered(more) => answers.extend(more),
-                away => return Ok(if answers.is_empty() { away } else { Pushed::Answered(answers) }),
+                away @ Pushed::Away(_) => return Ok(if answers.is_empty() { away } else { Pushed::Answered(answers) }),
             }
         }
         Ok(Pushed::Answered(answers))

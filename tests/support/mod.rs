@@ -8,7 +8,7 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -110,15 +110,69 @@ impl Repository {
     /// Runs git-tether with `--json` and answers with its object, whatever it ended with.
     #[track_caller]
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
-        let at = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
-        let words: Vec<&str> = [&arguments[..at], &["--json"], &arguments[at..]].concat();
-        let output = self.tether(&words);
+        let output = self.tether(&with_json(arguments));
         let text = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&text).unwrap_or_else(|error| {
             let beside = String::from_utf8_lossy(&output.stderr);
             panic!("git tether {arguments:?}: {error}: {text}{beside}")
         })
     }
+
+    /// Starts git-tether, its output kept.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(env!("CARGO_BIN_EXE_git-tether"));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs git-tether, which has to end with `code`, and answers with what it printed.
+    #[track_caller]
+    pub(crate) fn exits(&self, code: i32, arguments: &[&str]) -> String {
+        self.exits_at(None, code, arguments)
+    }
+
+    /// Runs git-tether with `--json`, which has to end with 0, and answers with its object.
+    #[track_caller]
+    pub(crate) fn ok_json(&self, arguments: &[&str]) -> Value {
+        self.json_of(0, arguments)
+    }
+
+    /// Runs git-tether with `--json`, which has to end with `code`, and answers with its object.
+    #[track_caller]
+    pub(crate) fn json_of(&self, code: i32, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.exits(code, &with_json(arguments))).unwrap()
+    }
+
+    /// The same at another time.
+    #[track_caller]
+    pub(crate) fn json_at(&self, time: &str, code: i32, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.exits_at(Some(time), code, &with_json(arguments))).unwrap()
+    }
+
+    /// The code of the error that a call ends with.
+    #[track_caller]
+    pub(crate) fn error(&self, code: i32, arguments: &[&str]) -> String {
+        self.json_of(code, arguments)["error"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Every ref with what it names.
+    pub(crate) fn refs(&self) -> String {
+        self.git(&["for-each-ref"])
+    }
+
+    #[track_caller]
+    fn exits_at(&self, time: Option<&str>, code: i32, arguments: &[&str]) -> String {
+        let mut command = self.command(env!("CARGO_BIN_EXE_git-tether"));
+        let output = command.args(arguments).envs(time.map(|time| ("GIT_TETHER_NOW", time))).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let beside = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "git tether {arguments:?}\n{said}\n{beside}");
+        said
+    }
+}
+
+fn with_json<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let at = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
+    [&arguments[..at], &["--json"], &arguments[at..]].concat()
 }
 
 /// What a command ended with and said, for the message of a failed test.

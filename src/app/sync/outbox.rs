@@ -17,7 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::store::names::encode;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// A ref that could not be sent and waits.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use crate::domain::run::Run;
 use crate::domain::view::RunView;
 use crate::plan::merge::{merge_runs, renamed};
 use crate::record::layout;
-use crate::store::merge::{Common, Joining, Moved, Side, Tree};
+use crate::store::merge::{Alike, Common, Joining, Moved, Side};
 use crate::store::names::RefName;
 use crate::store::runs::Proposal;
 
@@ -106,7 +106,7 @@ impl Exchange<'_> {
             return Ok(());
         }
         let Some(ours) = self.read_own_run(&pair.here, pair.ours) else { return Ok(()) };
-        let (joined, _) = self.join_runs(pair, &pair.here, &ours, &theirs)?;
+        let Some(joined) = self.join_runs(pair, &pair.here, &ours, &theirs)? else { return Ok(()) };
         if self.move_run(&pair.here, Some(pair.ours), joined)? {
             self.report.joined(&local_name(&pair.here)?);
             self.will_send(&pair.there, Some(pair.theirs), joined);
@@ -116,10 +116,10 @@ impl Exchange<'_> {
 
     /// A pair whose run has another name here than there: what is new on either side is written on the other under its name.
     fn exchange_translated(&mut self, pair: &Pair) -> Result<(), Failure> {
-        let news_from_there = !pair.bases.contains(&pair.theirs) && !self.is_settled_at(&pair.there, pair.theirs);
-        let news_from_here = !pair.bases.contains(&pair.ours);
-        let takes = self.direction.takes() && news_from_there;
-        let sends = self.direction.sends() && news_from_here;
+        let changed_there = !pair.bases.contains(&pair.theirs) && !self.is_settled_at(&pair.there, pair.theirs);
+        let unseen_there = !pair.bases.contains(&pair.ours);
+        let takes = self.direction.takes() && changed_there;
+        let sends = self.direction.sends() && unseen_there;
         if !takes && !sends {
             self.settling.extend(self.settled.get_key_value(&pair.there).map(|(key, tip)| (key.clone(), *tip)));
             return Ok(());
@@ -127,17 +127,16 @@ impl Exchange<'_> {
         let Some(theirs) = self.believe_run(&pair.there, pair.theirs) else { return Ok(()) };
         let Some(ours) = self.read_own_run(&pair.here, pair.ours) else { return Ok(()) };
         if takes {
-            let (joined, tree) = self.join_runs(pair, &pair.here, &ours, &theirs)?;
-            if tree == Tree::Changed && self.move_run(&pair.here, Some(pair.ours), joined)? {
+            let joined = self.join_runs(pair, &pair.here, &ours, &theirs)?;
+            if let Some(joined) = joined
+                && self.move_run(&pair.here, Some(pair.ours), joined)?
+            {
                 self.report.joined(&local_name(&pair.here)?);
             }
         }
-        if sends {
-            let (joined, tree) = self.join_runs(pair, &pair.there, &theirs, &ours)?;
-            if tree == Tree::Changed {
-                self.will_send(&pair.there, Some(pair.theirs), joined);
-                return Ok(());
-            }
+        if sends && let Some(joined) = self.join_runs(pair, &pair.there, &theirs, &ours)? {
+            self.will_send(&pair.there, Some(pair.theirs), joined);
+            return Ok(());
         }
         self.settle(&pair.there, pair.theirs);
         Ok(())
@@ -194,7 +193,7 @@ impl Exchange<'_> {
     }
 
     /// Writes the commit that joins both histories under the name of `key`, on top of `first`.
-    fn join_runs(&self, pair: &Pair, key: &str, first: &Side, other: &Side) -> Result<(ObjectId, Tree), Failure> {
+    fn join_runs(&self, pair: &Pair, key: &str, first: &Side, other: &Side) -> Result<Option<ObjectId>, Failure> {
         let id = run_of(key)?;
         let common = self.common(pair);
         let base = common.view.clone().map(|view| renamed(view, &id));
@@ -206,8 +205,9 @@ impl Exchange<'_> {
             event: "histories_merged",
             parents: &[other.tip],
             at: self.tether.now(),
+            alike: if pair.here == pair.there { Alike::Join } else { Alike::Leave },
         };
-        Ok(self.tether.ledger().write_joined(&local_name(key)?, &common, first, other, &merged, &joining)?)
+        Ok(self.tether.ledger().write_joined(&local_name(key)?, (&common, first, other), &merged, &joining)?)
     }
 
     fn move_run(&mut self, key: &str, ours: Option<ObjectId>, new: ObjectId) -> Result<bool, Failure> {
@@ -257,12 +257,14 @@ impl Exchange<'_> {
             event: "run_kept_apart",
             parents: &[],
             at: self.tether.now(),
+            alike: Alike::Join,
         };
         let merged = renamed(side.view.clone(), &apart);
         let name = local_name(&apart_key)?;
-        let (renamed_tip, _) =
-            self.tether.ledger().write_joined(&name, &Common::default(), side, side, &merged, &joining)?;
-        if self.move_run(&apart_key, None, renamed_tip)? {
+        let tip = self.tether.ledger().write_joined(&name, (&Common::default(), side, side), &merged, &joining)?;
+        if let Some(tip) = tip
+            && self.move_run(&apart_key, None, tip)?
+        {
             self.settle(key, side.tip);
             self.ask_about(&id, &apart, &what)?;
             self.report.note(format!("{what}; decide it with `git tether waiting`"));
@@ -340,12 +342,15 @@ impl Exchange<'_> {
             event: "run_kept_apart",
             parents: &[],
             at: self.tether.now(),
+            alike: Alike::Join,
         };
         let merged = renamed(side.view.clone(), &outward);
         let outward = format!("runs/{outward}");
         let name = local_name(&outward)?;
-        let (tip, _) = self.tether.ledger().write_joined(&name, &Common::default(), &side, &side, &merged, &joining)?;
-        self.will_send(&outward, None, tip);
+        let tip = self.tether.ledger().write_joined(&name, (&Common::default(), &side, &side), &merged, &joining)?;
+        if let Some(tip) = tip {
+            self.will_send(&outward, None, tip);
+        }
         Ok(())
     }
 }

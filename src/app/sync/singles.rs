@@ -10,7 +10,7 @@ use crate::domain::claim::Claim;
 use crate::domain::session::Session;
 use crate::git::settings::SESSION_TTL;
 use crate::plan::merge::{merge_claims, merge_sessions};
-use crate::store::merge::{Joining, Moved};
+use crate::store::merge::{Alike, Joining, Moved};
 use crate::store::names::{RefName, RefPrefix};
 use crate::store::singles::{Single, encoded_key};
 
@@ -192,6 +192,7 @@ impl Exchange<'_> {
             event: "histories_merged",
             parents: &[theirs],
             at: self.tether.now(),
+            alike: Alike::Join,
         };
         let joined = ledger.write_joined_single(&name, ours, &merged, &joining)?;
         if ledger.move_tip(&name, Some(ours), joined)? == Moved::Yes {

@@ -10,7 +10,7 @@ use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::parse;
-use crate::domain::checkpoint::{CompletedStep, ReplaySafety, ResumeDisposition};
+use crate::domain::checkpoint::{CompletedStep, ReplaySafety, ResumeDisposition, TakenBy};
 use crate::domain::ids::TaskAddress;
 
 /// What it takes.
@@ -59,6 +59,7 @@ pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outco
         note: arguments.note,
         published: arguments.published,
         saving: if arguments.no_snapshot { Saving::Nothing } else { Saving::Work },
+        by: TakenBy::Executor,
     };
     let (checkpoint, warnings) = tether.checkpoint(&arguments.task, asked)?;
     let outcome = Outcome::from(Answer::Checkpoint(Box::new(checkpoint)));

@@ -42,9 +42,8 @@ impl Audience for Screen {
     }
 
     fn sees_printed(&mut self, text: &str) {
-        let text: String = safe(text).lines().map(|line| format!("  {line}\n")).collect();
-        if !text.is_empty() {
-            self.show(&text);
+        for line in safe(text).lines() {
+            self.show(&format!("  {line}\n"));
         }
     }
 }

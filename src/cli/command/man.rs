@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 }
 
 /// What stands behind the commands.
-const CLOSING: &str = r#".SH EXIT STATUS
+const CLOSING: &str = r".SH EXIT STATUS
 .TP
 \fB0\fR
 done, and nothing needs a person
@@ -53,7 +53,7 @@ saved work, which is never pushed unless you name it
 .TP
 \fI<common dir>/tether/\fR
 what only this machine knows: locks, heartbeats, commands that it recorded itself
-"#;
+";
 
 /// Prints or installs the page.
 pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcome, Failure> {

@@ -6,7 +6,11 @@
 )]
 #![allow(clippy::struct_excessive_bools, reason = "a flag is a bool to the parser of arguments, and no further")]
 
+pub(crate) mod abort;
 pub(crate) mod activity;
+pub(crate) mod answer;
+pub(crate) mod approve;
+pub(crate) mod ask;
 pub(crate) mod cancel;
 pub(crate) mod checkpoint;
 pub(crate) mod claim;
@@ -16,13 +20,17 @@ pub(crate) mod doctor;
 pub(crate) mod env;
 pub(crate) mod fence;
 pub(crate) mod finish;
+pub(crate) mod gate;
+pub(crate) mod log;
 pub(crate) mod man;
 pub(crate) mod pause;
 pub(crate) mod pool;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod recover;
+pub(crate) mod reject;
 pub(crate) mod report;
+pub(crate) mod restore;
 pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod salvage;
@@ -34,3 +42,4 @@ pub(crate) mod sync;
 pub(crate) mod task;
 pub(crate) mod unpause;
 pub(crate) mod verify;
+pub(crate) mod waiting;

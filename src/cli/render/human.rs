@@ -9,7 +9,7 @@ use crate::app::session::SeenSession;
 use crate::cli::answer::Answer;
 use crate::domain::claim::Claim;
 use crate::domain::environment::Environment;
-use crate::domain::gate::Gate;
+use crate::domain::gate::{Gate, GateKind};
 use crate::domain::pool::Pool;
 use crate::domain::task::Task;
 use crate::domain::view::RunView;
@@ -166,10 +166,26 @@ fn checkpoint(text: &mut String, checkpoint: &crate::domain::checkpoint::Checkpo
 }
 
 fn gate(text: &mut String, gate: &Gate) {
-    let prompt = gate.prompt.as_deref().unwrap_or_default();
-    put(text, &format!("{} {}/{}: {} {prompt}", gate.kind, gate.run, gate.id, gate.state));
+    let about = gate.prompt.as_deref().or(gate.key.as_deref()).unwrap_or_default();
+    put(text, &format!("{} {}/{} ({}): {about}", gate.kind, gate.run, gate.id, gate.state));
     if !gate.choices.is_empty() {
         put(text, &format!("    choices: {}", gate.choices.join(", ")));
+    }
+    if let Some(context) = &gate.context {
+        put(text, &format!("    context: {context}"));
+    }
+    if let Some(decision) = &gate.decision {
+        let said = [decision.answer.as_deref(), decision.note.as_deref()];
+        for words in said.into_iter().flatten() {
+            put(text, &format!("    said: {words}"));
+        }
+    }
+    if gate.is_pending() {
+        let how = match gate.kind {
+            GateKind::Question => "answer",
+            GateKind::Approval => "approve",
+        };
+        put(text, &format!("    git tether {how} {}/{}", gate.run, gate.id));
     }
 }
 

@@ -50,17 +50,25 @@ fn check_fits(gate: &Gate, decision: &Decision) -> Result<(), RefusedTransition>
     let wrong = |kind, hint: String| Err(RefusedTransition::WrongDecision { gate: gate.id.clone(), kind, hint });
     match (gate.kind, decision.action) {
         (GateKind::Question, GateAction::Approve | GateAction::Reject) => {
-            wrong("a question", format!("answer it with `answer {}/{} TEXT`", gate.run, gate.id))
+            wrong("a question", format!("answer it with `git tether answer {}/{} TEXT`", gate.run, gate.id))
         }
         (GateKind::Approval, GateAction::Answer) => {
-            wrong("an approval", format!("decide it with `approve` or `reject {}/{}`", gate.run, gate.id))
+            let address = format!("{}/{}", gate.run, gate.id);
+            wrong(
+                "an approval",
+                format!("decide it with `git tether approve {address}` or `git tether reject {address}`"),
+            )
         }
         (GateKind::Question, GateAction::Answer) if !gate.choices.is_empty() => {
             let answer = decision.answer.as_deref().unwrap_or_default();
             if gate.choices.iter().any(|choice| choice == answer) {
                 return Ok(());
             }
-            wrong("a question with choices", format!("the answer is one of {}", gate.choices.join(", ")))
+            Err(RefusedTransition::NotOffered {
+                gate: gate.id.clone(),
+                answer: answer.to_owned(),
+                offered: gate.choices.join(", "),
+            })
         }
         _ => Ok(()),
     }

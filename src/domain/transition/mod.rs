@@ -36,6 +36,7 @@ pub fn apply(view: &RunView, event: &RunEvent, at: Timestamp) -> Result<Changes,
         RunEvent::RunRestored { source, from_checkpoint, manual_intervention } => {
             run::restore(&mut draft, *source, from_checkpoint.as_deref(), manual_intervention.as_deref());
         }
+        RunEvent::WaitsEnded { tasks } => draft.run().waiting_on.retain(|waited| !tasks.contains(waited)),
         RunEvent::TaskAdded(new) => task::add(&mut draft, new)?,
         RunEvent::TaskStarted { task, session, lease } => task::start(&mut draft, task, session, lease.as_ref())?,
         RunEvent::TaskDone { task, end } => task::finish_work(&mut draft, task, end)?,

@@ -125,7 +125,7 @@ pub enum RefusedTransition {
         state: GateState,
     },
     /// It is not that kind of gate.
-    #[error("gate {gate} is {kind}: {hint}")]
+    #[error("gate {gate} is {kind}")]
     WrongDecision {
         /// The gate.
         gate: GateId,
@@ -133,6 +133,16 @@ pub enum RefusedTransition {
         kind: &'static str,
         /// What fits it.
         hint: String,
+    },
+    /// The answer is none of those that were offered.
+    #[error("`{answer}` is no answer to gate {gate}, which offers {offered}")]
+    NotOffered {
+        /// The gate.
+        gate: GateId,
+        /// What was answered.
+        answer: String,
+        /// The answers to choose from.
+        offered: String,
     },
     /// A value is outside of what is allowed.
     #[error("{what} {value} is not within {allowed}")]

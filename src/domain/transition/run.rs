@@ -113,13 +113,19 @@ pub(super) fn report_activity(draft: &mut Draft<'_>, report: &ActivityReport) ->
     given(&report.error, &mut run.activity.error);
     run.activity.progress = report.progress.or(run.activity.progress);
     run.activity.at = Some(at);
-    for spawned in &report.spawned {
-        if !run.spawned_tasks.contains(spawned) {
-            run.spawned_tasks.push(spawned.clone());
+    let own = run.id.clone();
+    for spawned in report.spawned.iter().map(|pointer| pointer.clone().as_seen_from(&own)) {
+        if !run.spawned_tasks.contains(&spawned) {
+            run.spawned_tasks.push(spawned);
         }
     }
     if let Some(waiting_on) = &report.waiting_on {
-        run.waiting_on.clone_from(waiting_on);
+        run.waiting_on.clear();
+        for waited in waiting_on.iter().map(|pointer| pointer.clone().as_seen_from(&own)) {
+            if !run.waiting_on.contains(&waited) {
+                run.waiting_on.push(waited);
+            }
+        }
     }
     if let Some((role, text)) = &report.message {
         run.messages.push(Message { role: role.clone(), text: text.clone(), at });

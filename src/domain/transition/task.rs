@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::draft::Draft;
 use super::holding::{expire_of_task, holding_gate, open_for_task};
 use super::refused::RefusedTransition;
-use crate::domain::checkpoint::{Checkpoint, NewCheckpoint, RESUME_NOTE, ResumeDisposition, Stage};
+use crate::domain::checkpoint::{Checkpoint, NewCheckpoint, RESUME_NOTE, ResumeDisposition, Stage, TakenBy};
 use crate::domain::environment::Lease;
 use crate::domain::event::WorkEnd;
 use crate::domain::gate::{Gate, GateKind, NewGate};
@@ -335,9 +335,17 @@ pub(super) fn take_checkpoint(draft: &mut Draft<'_>, new: &NewCheckpoint) -> Res
     let before = draft.read_checkpoint(&new.task).cloned();
     let mode = task.environment.as_ref().and_then(|id| draft.read_environment(id).ok()).map(|env| env.execution_mode);
     let seq = before.as_ref().map_or(1, |checkpoint| checkpoint.seq + 1);
-    let disposition = match (task.state.is_terminal(), new.disposition) {
+    // Decided here and not by the supervisor, who may have read the record before the executor's last word.
+    let standing = before.as_ref().filter(|_| new.by == TakenBy::Supervisor);
+    let replay_safety = standing.map_or(new.replay_safety, |known| known.replay_safety);
+    let disposition = match (task.state.is_terminal(), standing.map(|known| known.resume_disposition)) {
         (true, _) => ResumeDisposition::NotApplicable,
-        (false, given) => given.unwrap_or_else(|| new.replay_safety.disposition()),
+        (false, Some(standing)) if standing != ResumeDisposition::NotApplicable => standing,
+        (false, _) => new.disposition.unwrap_or_else(|| replay_safety.disposition()),
+    };
+    let note = match standing {
+        Some(known) => known.note.clone().filter(|note| note != RESUME_NOTE),
+        None => new.note.clone(),
     };
     let mut completed_steps = before.as_ref().map(|checkpoint| checkpoint.completed_steps.clone()).unwrap_or_default();
     for step in &new.steps {
@@ -359,7 +367,7 @@ pub(super) fn take_checkpoint(draft: &mut Draft<'_>, new: &NewCheckpoint) -> Res
         execution_mode: mode,
         seq,
         stage: Stage::of(task.state),
-        replay_safety: new.replay_safety,
+        replay_safety,
         resume_disposition: disposition,
         safe_boundary_label: new
             .boundary
@@ -367,8 +375,10 @@ pub(super) fn take_checkpoint(draft: &mut Draft<'_>, new: &NewCheckpoint) -> Res
             .or_else(|| earlier.and_then(|known| known.safe_boundary_label.clone())),
         workspace_dir: new.workspace_dir.clone().or_else(|| earlier.and_then(|known| known.workspace_dir.clone())),
         completed_steps,
-        result_published: new.result_published || published_before,
-        note: new.note.clone(),
+        result_published: new.result_published
+            || published_before
+            || standing.is_some_and(|known| known.result_published),
+        note,
         // A checkpoint that brings no state of its own (one that a supervisor takes now and then, say) leaves the executor's there.
         resume_state: new.resume_state.clone().or_else(|| earlier.and_then(|known| known.resume_state.clone())),
         work: new.work.clone(),

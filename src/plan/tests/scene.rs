@@ -122,9 +122,9 @@ impl Scene {
                 assert_eq!(claim.generation, *generation);
                 *claim = claim.given_back(moment(10_000));
             }
-            Step::FreeSlot { pool, task } => {
+            Step::FreeSlot { pool, task, session } => {
                 let known = self.records.pools.iter_mut().find(|known| known.id == *pool).expect("a recorded pool");
-                *known = known.without_slot(task);
+                *known = known.without_slot_of(task, session.as_ref());
             }
             Step::WriteReport { run } => assert!(self.records.without_report.remove(run)),
             Step::ClearLeftover(leftover) => self.seen.leftovers.retain(|known| known != leftover),
