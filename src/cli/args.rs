@@ -120,12 +120,12 @@ commands! {
     Pull = pull,
     /// Note what is needed to go on with a task after its process is gone, and save its work.
     Checkpoint = checkpoint,
-    /// List, show, compare, restore and drop saved work.
-    Salvage = salvage,
     /// Follow what happens to runs, until it is interrupted.
     Watch = watch,
     /// Clean up after runs and sessions that ended long ago.
     Gc = gc,
+    /// List, show, compare, restore and drop saved work.
+    Salvage = salvage,
     /// Check everything that is recorded, and go back to the last good state of what is bad.
     Doctor = doctor,
     /// Play an interruption and its recovery in a repository of its own, and show each command.
