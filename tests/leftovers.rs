@@ -85,9 +85,8 @@ fn an_unfinished_pack_that_somebody_writes_stays() {
     let repository = scene();
     // Its maker runs in another pid namespace, say: its number tells nothing here, its lock does.
     let pack = write(&git_dir(&repository).join(format!("objects/pack/tether-tmp-pack-{}-0022", dead_pid())));
-    let mut holder =
-        Command::new("flock").arg(&pack).args(["sh", "-c", "echo; sleep 60"]).stdout(Stdio::piped()).spawn().unwrap();
-    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    let holder = fs::File::open(&pack).unwrap();
+    holder.lock().unwrap();
     repository.answer(&["recover"]);
     assert!(pack.exists());
     drop(holder);
@@ -107,9 +106,8 @@ fn files_of_sessions_that_nobody_records_go() {
     let gone =
         [write(&tether.join("live/ghost")), write(&tether.join("heartbeat/ghost")), write(&tether.join("live/ended"))];
     let held = write(&tether.join("live/held"));
-    let mut holder =
-        Command::new("flock").arg(&held).args(["sh", "-c", "echo; sleep 60"]).stdout(Stdio::piped()).spawn().unwrap();
-    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    let holder = fs::File::open(&held).unwrap();
+    holder.lock().unwrap();
     recover_twice(&repository);
     for path in &gone {
         assert!(!path.exists(), "{} is left", path.display());
