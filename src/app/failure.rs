@@ -143,7 +143,7 @@ usage_errors!(
 impl From<InvalidRecord> for Failure {
     fn from(error: InvalidRecord) -> Self {
         let code = match &error {
-            InvalidRecord::TooLarge { .. } => "record_too_large",
+            InvalidRecord::TooLarge { .. } | InvalidRecord::TooDeep { .. } => "record_too_large",
             InvalidRecord::NewerSchema { .. } => "newer_schema",
             InvalidRecord::NotJson { .. } => "invalid_json",
             InvalidRecord::OtherSchema { .. } | InvalidRecord::Field(_) => "invalid_record",

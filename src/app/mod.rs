@@ -28,6 +28,7 @@ pub mod observe;
 pub mod places;
 pub mod pool;
 pub mod recover;
+mod remote_lease;
 pub mod removal;
 mod repair;
 pub mod report;

@@ -54,6 +54,8 @@ impl Plan {
 /// Plans a recovery.
 pub fn plan(records: &Records, seen: &Observation, allowed: &BTreeSet<Permission>) -> Plan {
     let mut planner = Planner { records, seen, allowed, views: records.runs.clone(), steps: Vec::new() };
+    // First of all: a ref whose lock was left behind takes no change.
+    planner.plan_leftovers(|leftover| matches!(leftover, Leftover::RefLock(_)));
     for run in records.runs.keys() {
         planner.plan_records(run);
     }
@@ -61,7 +63,8 @@ pub fn plan(records: &Records, seen: &Observation, allowed: &BTreeSet<Permission
     for run in &records.without_report {
         planner.steps.push(Step::WriteReport { run: run.clone() });
     }
-    planner.plan_leftovers();
+    planner.plan_leftovers(|leftover| !matches!(leftover, Leftover::RefLock(_)));
+    planner.plan_unnamed();
     for run in records.runs.keys() {
         planner.plan_places(run);
     }
@@ -206,13 +209,16 @@ impl Planner<'_> {
         }
     }
 
-    fn plan_leftovers(&mut self) {
-        for leftover in &self.seen.leftovers {
+    fn plan_leftovers(&mut self, which: impl Fn(&Leftover) -> bool) {
+        for leftover in self.seen.leftovers.iter().filter(|leftover| which(leftover)) {
             let needs_clean = matches!(leftover, Leftover::Branch { .. });
             if !needs_clean || self.may(Permission::Clean) {
                 self.steps.push(Step::ClearLeftover(leftover.clone()));
             }
         }
+    }
+
+    fn plan_unnamed(&mut self) {
         if self.may(Permission::Clean) {
             for unnamed in &self.seen.unnamed {
                 self.steps.push(Step::CleanUnnamed {

@@ -17,6 +17,8 @@ use crate::domain::task::Task;
 
 /// The most bytes of a record.
 pub const LARGEST_RECORD: u64 = 4 << 20;
+/// The deepest nesting of a record that the reader takes.
+const DEEPEST_RECORD: usize = 127;
 /// The major version of every schema that this program writes.
 const MAJOR: u32 = 1;
 /// Fields that hold the caller's own JSON: replaced as a whole, never merged.
@@ -83,6 +85,12 @@ pub enum InvalidRecord {
         /// How large it is.
         bytes: u64,
     },
+    /// It is nested deeper than any reader goes.
+    #[error("the {name} record is nested deeper than {DEEPEST_RECORD} levels")]
+    TooDeep {
+        /// Which record.
+        name: &'static str,
+    },
     /// It is no JSON.
     #[error("the {name} record is not readable as JSON")]
     NotJson {
@@ -117,7 +125,10 @@ pub enum InvalidRecord {
 /// The JSON of a record, schema first, as it is shown; unknown fields of `written` are kept.
 pub fn to_json<T: Record>(value: &T, written: Option<&Written>) -> Value {
     let mut map = Map::new();
-    map.insert("schema".to_owned(), Value::String(format!("tether.{}/{MAJOR}", T::NAME)));
+    let schema = format!("tether.{}/{MAJOR}", T::NAME);
+    let later_minor = |found: &&str| found.strip_prefix(&schema).is_some_and(|rest| rest.starts_with('.'));
+    let found = written.and_then(|written| written.0.get("schema")?.as_str()).filter(later_minor);
+    map.insert("schema".to_owned(), Value::String(found.unwrap_or(&schema).to_owned()));
     if let Value::Object(fields) = value.write_fields() {
         map.extend(fields);
     }
@@ -135,13 +146,25 @@ pub fn fields<T: Record>(value: &T) -> Value {
 
 /// The bytes of a record; unknown fields of `written`, what was there before, are kept.
 pub fn encode<T: Record>(value: &T, written: Option<&Written>) -> Result<Vec<u8>, InvalidRecord> {
-    let mut bytes = serde_json::to_vec_pretty(&to_json(value, written))
-        .map_err(|source| InvalidRecord::NotJson { name: T::NAME, source })?;
+    let json = to_json(value, written);
+    if depth_of(&json) > DEEPEST_RECORD {
+        return Err(InvalidRecord::TooDeep { name: T::NAME });
+    }
+    let mut bytes =
+        serde_json::to_vec_pretty(&json).map_err(|source| InvalidRecord::NotJson { name: T::NAME, source })?;
     bytes.push(b'\n');
     if bytes.len() as u64 > LARGEST_RECORD {
         return Err(InvalidRecord::TooLarge { name: T::NAME, bytes: bytes.len() as u64 });
     }
     Ok(bytes)
+}
+
+fn depth_of(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => 1 + map.values().map(depth_of).max().unwrap_or_default(),
+        Value::Array(items) => 1 + items.iter().map(depth_of).max().unwrap_or_default(),
+        _ => 0,
+    }
 }
 
 /// Reads a record.
@@ -190,15 +213,32 @@ fn keep_unknown(old: &Value, new: &mut Value) {
                 }
             }
         }
-        (Value::Array(old), Value::Array(new)) => {
-            for item in new {
-                if let Some(before) = old.iter().find(|before| is_same_item(before, item)) {
-                    keep_unknown(before, item);
-                }
-            }
-        }
+        (Value::Array(old), Value::Array(new)) => keep_unknown_in_items(old, new),
         _ => {}
     }
+}
+
+/// Pairs each item with the one that it was, none twice: by identity first, then by what they have in common.
+fn keep_unknown_in_items(old: &[Value], new: &mut [Value]) {
+    let mut left: Vec<&Value> = old.iter().collect();
+    let mut changed: Vec<&mut Value> = Vec::new();
+    for item in new {
+        match left.iter().position(|before| is_same_item(before, item)) {
+            Some(at) => keep_unknown(left.remove(at), item),
+            None => changed.push(item),
+        }
+    }
+    for item in changed {
+        if let Some(at) = left.iter().position(|before| is_same_slot(before, item)) {
+            keep_unknown(left.remove(at), item);
+        }
+    }
+}
+
+/// Whether two items are places of the same task: who works there may have changed.
+fn is_same_slot(old: &Value, new: &Value) -> bool {
+    let of = |item: &Value| Some((item.get("run")?.clone(), item.get("task")?.clone()));
+    of(old).is_some_and(|slot| of(new) == Some(slot))
 }
 
 /// Whether two items of a list are one thing: the same id, or alike in everything that this version knows.

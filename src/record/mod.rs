@@ -24,3 +24,6 @@ pub use json::{
 };
 pub use merge::merge_written;
 pub use run::summary;
+
+#[cfg(test)]
+mod tests;

@@ -350,7 +350,8 @@ pub fn transact_with<T, E: std::error::Error + 'static>(
             Decision::Leave(outcome) => return Ok(Transacted { tip, outcome, attempts }),
             Decision::Append(transition, outcome) => (transition, outcome),
         };
-        match append_with(backend, name, expected, &transition, &mut with) {
+        let appended = append_with(backend, name, expected, &transition, &mut with);
+        match appended {
             Ok(new) => return Ok(Transacted { tip: Some(new), outcome, attempts }),
             Err(error) if !error.is_lost_race() => return Err(TransactError::Append(Box::new(error))),
             // Each was waited for: who holds a lock for so long is no racer.

@@ -22,6 +22,8 @@ use super::values::{ClearedLock, SwapError};
 
 /// How long a lock that somebody holds is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// From which pause on it is asked whether the holder lives.
+const LOOKS_AFTER: Duration = Duration::from_millis(4);
 
 /// Where the marks of our locks are.
 #[derive(Debug, Clone)]
@@ -141,12 +143,26 @@ impl Locks {
                 Attempt::Taken(held) => return Ok(held),
                 _ if Instant::now() >= deadline => return Err(SwapError::Busy { name: name.clone(), lock }),
                 Attempt::Vanished => {}
+                // A holder that is gone never gives it back; clearing it is as safe here as in a recovery.
+                Attempt::Held if pause >= LOOKS_AFTER && self.clear_if_stale(&lock) => {}
                 Attempt::Held => {
                     std::thread::sleep(pause.mul_f32(0.5 + fastrand::f32()));
                     pause = (pause * 2).min(Duration::from_millis(20));
                 }
             }
         }
+    }
+
+    /// Whether the lock was left behind by a process of ours, and is gone now.
+    fn clear_if_stale(&self, lock: &Path) -> bool {
+        let Some(file) = FileIdentity::at(lock) else { return true };
+        let abandoned = |mark: &PathBuf| {
+            FileIdentity::at(mark) == Some(file) && abandoned_mark(mark).is_ok_and(|found| found.is_some())
+        };
+        let Some(mark) = self.marks().unwrap_or_default().into_iter().find(abandoned) else { return false };
+        let stale =
+            StaleLock { name: ref_of(lock, &self.common), pid: pid_of(&mark), lock: lock.to_owned(), mark, file };
+        matches!(self.clear(&stale), Ok(ClearedLock::Removed))
     }
 
     fn make_parent(&self, name: &RefName, lock: &Path) -> Result<(), SwapError> {

@@ -122,7 +122,7 @@ impl Ledger {
         self.write_joining(name, first.tip, changes, joining).map(Some)
     }
 
-    /// The blob that a content is or would be.
+    /// The object that a content is or would be.
     fn blob_of(&self, content: &Content) -> Result<Option<ObjectId>, Unhashed> {
         match content {
             Content::Blob(id) | Content::Tree(id) => Ok(Some(*id)),

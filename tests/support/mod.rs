@@ -28,17 +28,51 @@ impl Repository {
 
     /// The same, its first commit made with these variables.
     pub(crate) fn pinned(variables: &[(&str, &str)]) -> Self {
+        Self::made(&[], variables)
+    }
+
+    /// The same, with these arguments of `git init`; a bare one has no commit.
+    pub(crate) fn made_with(arguments: &[&str]) -> Self {
+        Self::made(arguments, &[])
+    }
+
+    fn made(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().canonicalize().unwrap().join("repository");
         std::fs::create_dir(&path).unwrap();
         let repository = Self { root, path };
-        repository.git(&["init", "-q", "-b", "main"]);
+        repository.git(&[&["init", "-q", "-b", "main"], arguments].concat());
+        if arguments.contains(&"--bare") {
+            return repository;
+        }
         std::fs::write(repository.path.join("README"), "read me\n").unwrap();
         repository.git(&["add", "README"]);
         let mut commit = repository.command("git");
         commit.args(["commit", "-q", "-m", "First"]).envs(variables.iter().copied());
         assert!(commit.status().unwrap().success());
         repository
+    }
+
+    /// The temporary directory, resolved.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root.path().canonicalize().unwrap()
+    }
+
+    /// Every ref of ours, with what it names.
+    #[track_caller]
+    pub(crate) fn tether_refs(&self) -> String {
+        self.git(&["for-each-ref", "--format=%(refname) %(objectname)", "refs/tether", "refs/tether-local"])
+    }
+
+    /// That git reads everything and complains of nothing.
+    #[track_caller]
+    pub(crate) fn assert_sound(&self) {
+        for check in [&["for-each-ref"][..], &["fsck", "--strict", "--no-dangling", "--no-progress"]] {
+            let checked = self.command("git").args(check).output().unwrap();
+            let complaint = String::from_utf8_lossy(&checked.stderr);
+            let quiet = complaint.lines().all(|line| line.starts_with("notice: "));
+            assert!(checked.status.success() && quiet, "{check:?}: {}", show(&checked));
+        }
     }
 
     /// `program` in the repository, with a clean environment in which `git tether` is the program under test.
@@ -139,6 +173,18 @@ impl Repository {
 fn with_json<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     let at = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
     [&arguments[..at], &["--json"], &arguments[at..]].concat()
+}
+
+/// What a command ended with and said, for the message of a failed test.
+pub(crate) fn show(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}\nstdout: {}\nstderr: {}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// The JSON that a command answered with.
+#[track_caller]
+pub(crate) fn parsed(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", show(output)))
 }
 
 /// A `PATH` on which `git tether` is the program under test.
