@@ -138,7 +138,23 @@ impl Repository {
         for name in ["GIT_DIR", "TETHER_GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
             surroundings.variables.remove(OsStr::new(name));
         }
-        Self::discover(surroundings)
+        let mut found = Self::discover(surroundings)?;
+        // The library reads `GIT_WORK_TREE` of the process itself, whatever the surroundings say.
+        found.workdir = found.find_own_workdir();
+        Ok(found)
+    }
+
+    /// The worktree that the git directory itself names.
+    fn find_own_workdir(&mut self) -> Option<PathBuf> {
+        self.workdir.as_ref()?;
+        if self.git_dir == self.common_dir {
+            self.workdir = None;
+            return self.main_checkout();
+        }
+        let named = std::fs::read(self.git_dir.join("gitdir")).ok()?;
+        let link = self.git_dir.join(OsStr::from_bytes(named.trim_ascii_end()));
+        let workdir = link.parent()?;
+        Some(resolve(workdir).unwrap_or_else(|_| workdir.to_owned()))
     }
 
     fn discover(surroundings: Surroundings) -> Result<Self, OpenError> {

@@ -14,12 +14,20 @@ use crate::domain::pool::Pool;
 use crate::domain::task::Task;
 use crate::domain::view::RunView;
 
+/// Whether a character is a C0, C1 or bidirectional control.
+pub(crate) fn steers_terminal(character: char) -> bool {
+    let is_bidirectional = matches!(
+        character,
+        '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character.is_control() || is_bidirectional
+}
+
 /// Text without C0, C1 and bidirectional controls; line ends and tabs stay.
 pub(crate) fn safe(text: &str) -> String {
-    let bidi = |character: char| matches!(character, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
-        if (character.is_control() && !matches!(character, '\n' | '\t')) || bidi(character) {
+        if !matches!(character, '\n' | '\t') && steers_terminal(character) {
             safe.extend(character.escape_unicode());
         } else {
             safe.push(character);
