@@ -358,9 +358,9 @@ fn a_live_session_keeps_its_lease_and_a_dead_one_loses_it() {
     refused(&repository, 128, "unknown_environment", &["env", "lease", "r/x", "--session", "s2"]);
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
-    let taken = repository.json(&["env", "lease", "r/e", "--session", "s2"])["environment"].clone();
-    assert_eq!(taken["lease"]["session"], "s2");
-    assert_ne!(taken["lease"]["token"], token.as_str());
+    let second = repository.json(&["env", "lease", "r/e", "--session", "s2"])["environment"].clone();
+    assert_eq!(second["lease"]["session"], "s2");
+    assert_ne!(second["lease"]["token"], token.as_str());
     assert_eq!(code(&repository.tether(&["fence", &token])), 3);
     let released = repository.json(&["env", "release", "r/e"])["environment"].clone();
     assert_eq!(released["state"], "ready");

@@ -278,6 +278,7 @@ impl Scene {
             session: session_id(),
             host: here(),
             expires_at: None,
+            remote_lease: false,
         };
         self.records.claims.push(Claim::taken(None, new, now()));
         self

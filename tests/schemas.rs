@@ -250,6 +250,34 @@ fn recoveries_answer_as_their_schemas_say() {
 }
 
 #[test]
+fn gates_and_restorations_answer_as_their_schemas_say() {
+    let repository = Repository::new();
+    repository.json(&["start", "build"]);
+    repository.json(&["task", "add", "build/compile", "--require", "approval"]);
+    assert_valid("gate", &repository.json(&["ask", "build/compile", "--prompt", "Which?", "--id", "q"]));
+    assert_valid("gate", &repository.json(&["gate", "open", "build", "--key", "deploy", "--id", "g"]));
+    assert_valid("waiting", &repository.json(&["waiting"]));
+    let restored = repository.json(&["restore", "build"]);
+    assert_eq!(restored["restoration"]["pending_questions"].as_array().unwrap().len(), 1);
+    assert_valid("run", &restored);
+    assert_valid("run", &repository.json(&["restore", "fresh"]));
+    assert_valid("gate", &repository.json(&["answer", "build/q", "this", "--token", "k"]));
+    assert_valid("gate", &repository.json(&["approve", "build/approval-compile", "--note", "fine"]));
+    repository.json(&["start", "child", "--parent", "build"]);
+    let parent = repository.json(&["show", "build"]);
+    assert_eq!(parent["children"][0]["run"], "child");
+    assert_valid("run", &parent);
+    assert_valid("run", &repository.json(&["show", "child", "--restoration"]));
+    assert_valid("log", &repository.json(&["log", "build"]));
+    let stored: Value =
+        serde_json::from_str(&repository.git(&["show", "refs/tether/runs/build:restoration.json"])).unwrap();
+    let mut faults = Vec::new();
+    check(&schemas(), &schemas()["record/restoration.json"], &stored, "restoration", &mut faults);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert_eq!(stored["schema"], "tether.restoration/1");
+}
+
+#[test]
 fn pages_and_scripts_answer_as_their_schemas_say() {
     let repository = Repository::new();
     assert_valid("man", &repository.json(&["man"]));

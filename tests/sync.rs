@@ -526,3 +526,64 @@ fn edit(path: &Path, word: &str) {
     record[word] = word.into();
     std::fs::write(path, format!("{record:#}\n")).unwrap();
 }
+
+#[test]
+fn a_remote_lease_holds_between_hosts_and_falls_when_it_is_not_renewed() {
+    let scene = Scene::new();
+    let (a, b) = (scene.host("ha", &[]), scene.host("hb", &[]));
+    for host in [&a, &b] {
+        host.git(&["config", "tether.remote", "origin"]);
+    }
+    let reserve = ["session", "reserve", "main", "--remote-lease", "--lease", "2s"];
+    let won = a.does(&reserve);
+    assert_eq!(won["outcome"], "reserved");
+    let lost = b.ends(3, &reserve);
+    assert_eq!((&lost["outcome"], &lost["session"]["id"]), (&"live_owner".into(), &won["session"]["id"]));
+    assert_eq!(lost["session"]["liveness"]["verdict"], "elsewhere");
+    // An ordinary claim stays at home.
+    a.does(&["session", "reserve", "local"]);
+    a.does(&["sync"]);
+    assert!(!scene.refs_there().contains("claims/thread/local"), "{}", scene.refs_there());
+    // Renewed: it still holds after its first end and grace (three times two seconds).
+    for _ in 0..4 {
+        std::thread::sleep(std::time::Duration::from_millis(1_700));
+        a.does(&["session", "heartbeat", won["session"]["id"].as_str().unwrap()]);
+    }
+    assert_eq!(b.ends(3, &reserve)["outcome"], "live_owner");
+    std::thread::sleep(std::time::Duration::from_millis(6_500));
+    let taken = b.does(&reserve);
+    assert_eq!(taken["outcome"], "reserved");
+    assert_ne!(taken["token"], won["token"]);
+    a.does(&["sync"]);
+    assert_eq!(a.ends(3, &["fence", won["token"].as_str().unwrap()])["error"]["code"], "fenced");
+    // Away: no token is handed out, and nothing stays reserved.
+    std::fs::rename(&scene.remote, scene.remote.with_extension("moved")).unwrap();
+    let failed = a.ends(75, &["session", "reserve", "other", "--remote-lease"]);
+    assert_eq!(failed["error"]["code"], "remote_away");
+    assert_eq!(a.does(&["session", "reserve", "other"])["outcome"], "reserved");
+}
+
+#[test]
+fn of_two_hosts_that_reserve_at_once_one_wins() {
+    let scene = Scene::new();
+    let (a, b) = (scene.host("ha", &[]), scene.host("hb", &[]));
+    for round in 0..6 {
+        let thread = format!("t{round}");
+        let try_on = |host: &Host<'_>| {
+            let output = host.tether(&["session", "reserve", &thread, "--remote-lease=origin", "--json"]);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(matches!(output.status.code(), Some(0 | 3)), "{}: {said}", host.name);
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            (answer["outcome"].as_str().unwrap().to_owned(), answer["session"]["id"].as_str().unwrap().to_owned())
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let one = scope.spawn(|| try_on(&a));
+            let other = scope.spawn(|| try_on(&b));
+            (one.join().unwrap(), other.join().unwrap())
+        });
+        let mut outcomes = [one.0, other.0];
+        outcomes.sort();
+        assert_eq!(outcomes, ["live_owner", "reserved"]);
+        assert_eq!(one.1, other.1, "both name the winner");
+    }
+}

@@ -30,9 +30,7 @@ impl Tether {
     ) -> Result<(Environment, Vec<String>), Failure> {
         let path = self.typed_path(typed)?;
         if let Some(task) = task {
-            if !self.read_run(&task.run, &Need::run().with_task(&task.task))?.view.tasks.contains_key(&task.task) {
-                return Err(self.unknown_task(task));
-            }
+            self.require_task(task)?;
         }
         let list = self.worktrees()?;
         let found = find_adoptable(&list, &path)?;
@@ -126,7 +124,7 @@ impl Tether {
         };
         self.write_adopted(run, &known.id, &spec)?;
         let event = RunEvent::EnvironmentAdopted { environment: known.id.clone(), spec: Box::new(spec) };
-        let followed = self.move_environment(run, event)?;
+        let followed = self.move_environment(run, None, &event)?;
         mark(run, &known.id, found)?;
         Ok(followed)
     }
@@ -187,7 +185,7 @@ impl Tether {
         let head = head.map_err(|error| Failure::fatal("head_unreadable", chain_of(&error)))?;
         Ok(EnvironmentSpec {
             workspace_root: path.parent().map(Path::to_owned),
-            mount_point: self.mounts()?.find_of(&path).map(Path::to_owned),
+            mount_point: Self::mounts()?.find_of(&path).map(Path::to_owned),
             path: Some(path),
             cleanup_policy: ExecutionMode::GitWorktree.default_cleanup(),
             write_access: true,

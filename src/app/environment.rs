@@ -12,7 +12,7 @@ use crate::domain::environment::{
     CleanupPolicy, Environment, EnvironmentSpec, EnvironmentState, ExecutionMode, Failure as Reason, NewEnvironment,
 };
 use crate::domain::event::RunEvent;
-use crate::domain::ids::{EnvironmentId, RunId, TaskAddress};
+use crate::domain::ids::{EnvironmentId, RunId, TaskAddress, TaskId};
 use crate::store::runs::Need;
 use crate::world::worktree_make::{HookOutcome, make};
 use crate::world::worktree_remove::undo;
@@ -51,9 +51,7 @@ impl Tether {
         task: &TaskAddress,
         asked: &AddEnvironment,
     ) -> Result<(Environment, Vec<String>), Failure> {
-        if !self.read_run(&task.run, &Need::run().with_task(&task.task))?.view.tasks.contains_key(&task.task) {
-            return Err(self.unknown_task(task));
-        }
+        self.require_task(task)?;
         let made_up = || EnvironmentId::made_from(&format!("env-{}", task.task));
         let id = asked.id.clone().unwrap_or_else(made_up);
         let _making = self.take_making_lock(&task.run, &id)?;
@@ -64,7 +62,7 @@ impl Tether {
         self.request_environment(task, &id, asked.mode, &spec)?;
         let warnings = match asked.mode {
             ExecutionMode::GitWorktree => self.make_requested_worktree(task, &id, &spec)?,
-            ExecutionMode::IsolatedWorkspace => self.make_requested_directory(&task.run, &id, &spec)?,
+            ExecutionMode::IsolatedWorkspace => self.make_requested_directory(task, &id, &spec)?,
             ExecutionMode::SharedWorkspace | ExecutionMode::Remote => Vec::new(),
         };
         Ok((self.show_environment(&task.run, &id)?, warnings))
@@ -108,23 +106,32 @@ impl Tether {
         let event = RunEvent::EnvironmentRequested { task: Some(task.task.clone()), environment: Box::new(new) };
         self.change_run(&task.run, &need, |_| Ok(event.clone().into()))?;
         if mode.is_ours_to_remove() {
-            self.move_environment(&task.run, moved(id, EnvironmentState::Provisioning))?;
+            self.move_environment(&task.run, Some(&task.task), &moved(id, EnvironmentState::Provisioning))?;
         }
         Ok(())
     }
 
-    /// Writes one change of an environment.
-    pub(super) fn move_environment(&self, run: &RunId, event: RunEvent) -> Result<Environment, Failure> {
+    /// Refuses a task that is not there.
+    pub(super) fn require_task(&self, task: &TaskAddress) -> Result<(), Failure> {
+        let view = self.read_run(&task.run, &Need::run().with_task(&task.task))?.view;
+        if view.tasks.contains_key(&task.task) { Ok(()) } else { Err(self.unknown_task(task)) }
+    }
+
+    /// Writes one change of an environment. The task that works there is told: a place that is well again takes its reasons off it;
+    /// without a task, whichever names it.
+    pub(super) fn move_environment(
+        &self,
+        run: &RunId,
+        task: Option<&TaskId>,
+        event: &RunEvent,
+    ) -> Result<Environment, Failure> {
         let Some(id) = event.environment().cloned() else {
             return Err(Failure::fatal("unknown_environment", "the change names no environment"));
         };
-        // Every task may be told: a place that is well again takes its reasons off them.
-        let done = self.change_run(run, &Need::Everything, |_| Ok(event.clone().into()))?;
-        done.view
-            .environments
-            .get(&id)
-            .cloned()
-            .ok_or_else(|| Failure::fatal("unknown_environment", format!("run {run} has no environment {id}")))
+        let need = task.map_or(Need::Everything, |task| Need::run().with_task(task).with_environment(&id));
+        let done = self.change_run(run, &need, |_| Ok(event.clone().into()))?;
+        let known = done.view.environments.get(&id).cloned();
+        known.ok_or_else(|| Failure::fatal("unknown_environment", format!("run {run} has no environment {id}")))
     }
 
     fn make_requested_worktree(
@@ -143,7 +150,7 @@ impl Tether {
                 if let Err(left) = undo(self.repository(), &order) {
                     failure = failure.hint(format!("something was left behind: {}", remove_failure(&left).message));
                 }
-                self.fail_environment(&task.run, id, &failure.message)?;
+                self.fail_environment(task, id, &failure.message)?;
                 return Err(failure);
             }
         };
@@ -152,16 +159,16 @@ impl Tether {
             warnings.push(format!("the post-checkout hook failed, the worktree is complete: {}", chain_of(error)));
         }
         if let Err(failure) = self.set_up(&task.run, Some(&task.task), id, &made.path) {
-            self.fail_environment(&task.run, id, &failure.message)?;
+            self.fail_environment(task, id, &failure.message)?;
             return Err(failure);
         }
-        self.move_environment(&task.run, moved(id, EnvironmentState::Ready))?;
+        self.move_environment(&task.run, Some(&task.task), &moved(id, EnvironmentState::Ready))?;
         Ok(warnings)
     }
 
     fn make_requested_directory(
         &self,
-        run: &RunId,
+        task: &TaskAddress,
         id: &EnvironmentId,
         spec: &EnvironmentSpec,
     ) -> Result<Vec<String>, Failure> {
@@ -169,18 +176,18 @@ impl Tether {
         if let Err(error) = made {
             let path = spec.path.as_deref().unwrap_or(std::path::Path::new("")).display();
             let message = format!("could not make the directory {path}: {error}");
-            self.fail_environment(run, id, &message)?;
+            self.fail_environment(task, id, &message)?;
             return Err(Failure::fatal("directory_failed", message));
         }
-        self.move_environment(run, moved(id, EnvironmentState::Ready))?;
+        self.move_environment(&task.run, Some(&task.task), &moved(id, EnvironmentState::Ready))?;
         Ok(Vec::new())
     }
 
-    fn fail_environment(&self, run: &RunId, id: &EnvironmentId, message: &str) -> Result<(), Failure> {
+    fn fail_environment(&self, task: &TaskAddress, id: &EnvironmentId, message: &str) -> Result<(), Failure> {
         let failure = Some(Reason { message: message.to_owned(), at: self.now() });
         let state = EnvironmentState::Failed;
         let event = RunEvent::EnvironmentMoved { environment: id.clone(), state, spec: None, failure, cleanup: None };
-        self.move_environment(run, event).map(drop)
+        self.move_environment(&task.run, Some(&task.task), &event).map(drop)
     }
 
     /// An environment.

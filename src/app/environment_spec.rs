@@ -54,30 +54,29 @@ impl Tether {
             ExecutionMode::Remote => Ok(empty),
             ExecutionMode::SharedWorkspace => {
                 let path = self.shared_path(asked.path.as_deref())?;
-                self.placed(empty, path, None)
+                Self::placed(empty, path, None)
             }
             ExecutionMode::IsolatedWorkspace => {
                 let list = self.worktrees()?;
                 let (path, root) = self.choose_path(task, asked, &list)?;
-                self.placed(empty, path, Some(root))
+                Self::placed(empty, path, Some(root))
             }
             ExecutionMode::GitWorktree => {
                 let list = self.worktrees()?;
                 let worktree = self.plan_worktree(task, id, asked, &list)?;
                 let (path, root) = self.choose_path(task, asked, &list)?;
-                let placed = self.placed(empty, path, Some(root))?;
+                let placed = Self::placed(empty, path, Some(root))?;
                 Ok(EnvironmentSpec { git_worktree: Some(worktree), ..placed })
             }
         }
     }
 
     fn placed(
-        &self,
         spec: EnvironmentSpec,
         path: PathBuf,
         workspace_root: Option<PathBuf>,
     ) -> Result<EnvironmentSpec, Failure> {
-        let mount_point = self.mounts()?.find_of(&path).map(Path::to_owned);
+        let mount_point = Self::mounts()?.find_of(&path).map(Path::to_owned);
         Ok(EnvironmentSpec { path: Some(path), mount_point, workspace_root, ..spec })
     }
 
@@ -216,20 +215,19 @@ impl Tether {
             create_branch_if_missing: true,
             branch_created: false,
         };
-        match self.branch_tip(&name)? {
-            Some(tip) => spec.base_commit = Some(self.base_on(&branch, tip, base)?),
-            None => {
-                spec.branch_created = true;
-                spec.base = spec.base.or_else(|| Some(self.branch_here(list).unwrap_or_else(|| "HEAD".to_owned())));
-                spec.base_commit = Some(match base {
-                    Some(base) => base,
-                    None => self.resolve_commit("HEAD").map_err(|_| {
-                        Failure::fatal("no_commit", "there is no commit yet that a worktree could start from")
-                            .hint("commit something first, or name a revision with --base")
-                    })?,
-                });
-            }
+        if let Some(tip) = self.branch_tip(&name)? {
+            spec.base_commit = Some(self.base_on(&branch, tip, base)?);
+            return Ok(spec);
         }
+        spec.branch_created = true;
+        spec.base = spec.base.or_else(|| Some(self.branch_here(list).unwrap_or_else(|| "HEAD".to_owned())));
+        spec.base_commit = Some(match base {
+            Some(base) => base,
+            None => self.resolve_commit("HEAD").map_err(|_| {
+                Failure::fatal("no_commit", "there is no commit yet that a worktree could start from")
+                    .hint("commit something first, or name a revision with --base")
+            })?,
+        });
         Ok(spec)
     }
 

@@ -80,6 +80,7 @@ impl Observer<'_> {
             lock: self.see_lock(session),
             heartbeat_at,
             expires_at,
+            remote_lease_until: self.tether.remote_lease_of(session),
             assumed_dead: self.assumed.covers(session),
         }
     }

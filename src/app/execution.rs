@@ -233,10 +233,8 @@ impl Tether {
         (ended, mut said): (Ended, Vec<String>),
     ) -> Result<Finished, Failure> {
         let meaning = Meaning::of(ended.exit, ended.interrupted_by);
-        if matches!(meaning, Meaning::Interrupted) {
-            if work.plan.saving == Saving::Work {
-                said.extend(self.save_if_changed(&supervisor.session, &work.address, "interrupted"));
-            }
+        if matches!(meaning, Meaning::Interrupted) && work.plan.saving == Saving::Work {
+            said.extend(self.save_if_changed(&supervisor.session, &work.address, "interrupted"));
         }
         let task = self.end_held_task(&supervisor.session, &work.address, &meaning)?;
         if let Some(task) = task.as_ref().filter(|task| task.state == TaskState::Blocked) {

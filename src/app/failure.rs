@@ -210,7 +210,28 @@ impl From<ReadError> for Failure {
 
 impl From<WriteError> for Failure {
     fn from(error: WriteError) -> Self {
-        Self::fatal("write_failed", chain_of(&error)).hint("nothing was changed")
+        let message = chain_of(&error);
+        Self::unwritten(&error, message)
+    }
+}
+
+impl Failure {
+    fn unwritten(error: &WriteError, message: String) -> Self {
+        match error {
+            WriteError::Full { .. } => Self::storage_full(message),
+            WriteError::ReadOnly { .. } => Self::read_only(message),
+            _ => Self::fatal("write_failed", message).hint("nothing was changed"),
+        }
+    }
+
+    /// That there is no room.
+    pub fn storage_full(message: impl Into<String>) -> Self {
+        Self::fatal("storage_full", message).hint("nothing was changed; make room and try again")
+    }
+
+    /// That the repository cannot be written to.
+    pub fn read_only(message: impl Into<String>) -> Self {
+        Self::fatal("read_only", message).hint("nothing was changed; the repository cannot be written to")
     }
 }
 
@@ -221,13 +242,9 @@ impl From<AppendError> for Failure {
             AppendError::Swap(SwapError::Lost { .. } | SwapError::Busy { .. }) => {
                 Self::busy("busy", message).hint("somebody else is writing; try again")
             }
-            AppendError::Swap(SwapError::Full { .. }) => {
-                Self::fatal("storage_full", message).hint("nothing was changed; make room and try again")
-            }
-            AppendError::Swap(SwapError::ReadOnly { .. }) => {
-                Self::fatal("read_only", message).hint("nothing was changed; the repository cannot be written to")
-            }
-            AppendError::Write { .. } => Self::fatal("write_failed", message).hint("nothing was changed"),
+            AppendError::Swap(SwapError::Full { .. }) => Self::storage_full(message),
+            AppendError::Swap(SwapError::ReadOnly { .. }) => Self::read_only(message),
+            AppendError::Write { source, .. } => Self::unwritten(&source, message),
             _ => Self::fatal("write_failed", message),
         }
     }

@@ -77,8 +77,10 @@ impl Tether {
         claim: &Claim,
     ) -> Result<Environment, Failure> {
         let run = &judged.run.id;
+        let task = task_in(judged, id);
+        let need = Need::run().with_environment(id);
         let judged = judged.environments.get(id).and_then(Environment::held_lease).map(|held| held.session.clone());
-        let done = self.change_run(run, &Need::Everything, |view| {
+        let done = self.change_run(run, &need, |view| {
             let held = view.environments.get(id).and_then(Environment::held_lease);
             let mut events = Vec::new();
             if let Some(other) = held.filter(|held| held.session != *session) {
@@ -93,7 +95,7 @@ impl Tether {
             }
             let lease = Lease {
                 session: session.clone(),
-                task: held.and_then(|held| held.task.clone()).or_else(|| task_in(view, id)),
+                task: held.and_then(|held| held.task.clone()).or_else(|| task.clone()),
                 token: Some(claim.token.clone()),
                 acquired_at: claim.acquired_at,
                 expires_at: claim.expires_at,
@@ -119,10 +121,9 @@ impl Tether {
         for _ in 0..MOST_ROUNDS {
             let judged = self.ledger().read_single::<Claim>(&key)?;
             let holder = judged.as_ref().filter(|claim| claim.is_held()).and_then(|claim| claim.session.clone());
-            if let Some(other) = holder.filter(|holder| holder != session) {
-                if !is_given_back(judged.as_ref(), environment) {
-                    self.require_dead_holder(&other, what)?;
-                }
+            let other = holder.filter(|holder| holder != session);
+            if let Some(other) = other.filter(|_| !is_given_back(judged.as_ref(), environment)) {
+                self.require_dead_holder(&other, what)?;
             }
             let now = self.now();
             let expires_at = Some(now.plus(length));
@@ -131,22 +132,21 @@ impl Tether {
                     return Err(Raced);
                 }
                 let mine = found.filter(|claim| claim.is_held() && claim.session.as_ref() == Some(session));
-                let (record, what) = match mine {
-                    Some(mine) => (Claim { expires_at, ..mine.clone() }, format!("renewed by {session}")),
-                    None => {
-                        let new = NewClaim {
-                            kind: ClaimKind::Place,
-                            key: key.1.clone(),
-                            encoded_key: encoded_key(&key.1),
-                            session: session.clone(),
-                            host: self.host_id(),
-                            expires_at,
-                            remote_lease: false,
-                        };
-                        (Claim::taken(found, new, now), format!("taken by {session}"))
-                    }
+                if let Some(mine) = mine {
+                    let record = Claim { expires_at, ..mine.clone() };
+                    return Ok(Some(Change { record, what: format!("renewed by {session}"), event: "claim_renewed" }));
+                }
+                let new = NewClaim {
+                    kind: ClaimKind::Place,
+                    key: key.1.clone(),
+                    encoded_key: encoded_key(&key.1),
+                    session: session.clone(),
+                    host: self.host_id(),
+                    expires_at,
+                    remote_lease: false,
                 };
-                Ok(Some(Change { record, what, event: "claim_taken" }))
+                let record = Claim::taken(found, new, now);
+                Ok(Some(Change { record, what: format!("taken by {session}"), event: "claim_taken" }))
             });
             match taken.map_err(Failure::from) {
                 Ok(Some(claim)) => return Ok(claim),

@@ -17,7 +17,7 @@ use crate::plan::observation::{Leftover, Records};
 use crate::store::RefPrefix;
 use crate::store::backend::ClearedLock;
 use crate::world::live::LockState;
-use crate::world::processes::FingerprintError;
+use crate::world::processes::{FingerprintError, Observed};
 use crate::world::{worktree_staging, worktrees};
 
 /// Directories of files that are named by a session.
@@ -58,7 +58,11 @@ impl Tether {
     }
 
     fn has_no_process(&self, pid: u32) -> bool {
-        matches!(self.processes().fingerprint(pid), Err(FingerprintError::NoSuchProcess { .. }))
+        let processes = self.processes();
+        match processes.fingerprint(pid) {
+            Ok(seen) => matches!(processes.observe(&seen), Observed::Zombie | Observed::Gone),
+            Err(error) => matches!(error, FingerprintError::NoSuchProcess { .. }),
+        }
     }
 
     /// Files of sessions that are not recorded (any more), and the locks that ended ones have left; nobody holds any of them.

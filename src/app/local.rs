@@ -3,7 +3,7 @@
 //!
 //! Invariant: a file is replaced as a whole or not at all.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use crate::app::failure::Failure;
@@ -12,7 +12,12 @@ use crate::domain::ids::{Oid, RunId, SessionId, TaskId};
 use crate::domain::session::ProcessFingerprint;
 
 fn failed(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
-    Failure::fatal("local_file", format!("could not {what} {}: {error}", path.display()))
+    let message = format!("could not {what} {}: {error}", path.display());
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::storage_full(message),
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Failure::read_only(message),
+        _ => Failure::fatal("local_file", message),
+    }
 }
 
 impl Tether {

@@ -13,7 +13,7 @@ use gix::ObjectId;
 use crate::app::failure::{Failure, chain_of};
 use crate::app::tether::Tether;
 use crate::domain::environment::{Environment, EnvironmentSpec, WorktreeSpec};
-use crate::domain::ids::{EnvironmentId, RunId, TaskId};
+use crate::domain::ids::{EnvironmentId, Oid, RunId, TaskId};
 use crate::git::TIES_TO_A_REPOSITORY;
 use crate::git::settings::SETUP;
 use crate::world::making_lock::{MakingLock, Taken};
@@ -25,7 +25,7 @@ use crate::world::worktree_remove::RemoveError;
 use crate::world::worktrees::{Registration, WorktreeList, read_worktrees};
 
 /// How long somebody who makes a worktree waits for others who do.
-pub(super) const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The full ref name of a branch.
 pub(super) fn full_name(branch: &str) -> String {
@@ -38,9 +38,14 @@ pub(super) fn short_name(branch: &str) -> &str {
 }
 
 /// The object id in a record.
-pub(super) fn object_id(oid: &crate::domain::ids::Oid) -> Result<ObjectId, Failure> {
+pub(super) fn object_id(oid: &Oid) -> Result<ObjectId, Failure> {
     ObjectId::from_hex(oid.0.as_bytes())
         .map_err(|_| Failure::fatal("invalid_record", format!("`{oid}` is no object id")))
+}
+
+/// An object id as records hold it.
+pub(super) fn oid(id: ObjectId) -> Oid {
+    Oid(id.to_string())
 }
 
 impl Tether {
@@ -122,7 +127,7 @@ impl Tether {
     }
 
     /// The file systems that are mounted.
-    pub(super) fn mounts(&self) -> Result<Mounts, Failure> {
+    pub(super) fn mounts() -> Result<Mounts, Failure> {
         Mounts::read().map_err(|error| Failure::fatal("mounts_unreadable", chain_of(&error)))
     }
 

@@ -15,7 +15,7 @@ use crate::domain::environment::{
     CleanupPolicy, Environment, EnvironmentSpec, EnvironmentState, ExecutionMode, Failure as Reason, WorktreeSpec,
 };
 use crate::domain::event::RunEvent;
-use crate::domain::ids::{EnvironmentId, Oid, RunId, TaskId};
+use crate::domain::ids::{EnvironmentId, RunId, TaskId};
 use crate::domain::saved::{SavedEntry, SavedKind};
 use crate::domain::task::TaskState;
 use crate::domain::view::RunView;
@@ -48,7 +48,8 @@ struct Missing<'a> {
     task: Option<TaskId>,
 }
 
-fn skipped<T: Into<String>>(why: T) -> Result<PlaceOutcome, Failure> {
+#[allow(clippy::unnecessary_wraps, reason = "it stands where steps answer")]
+fn skipped(why: impl Into<String>) -> Result<PlaceOutcome, Failure> {
     Ok(PlaceOutcome::Skipped(why.into()))
 }
 
@@ -111,14 +112,14 @@ impl Tether {
         let Missing { run, environment, .. } = missing;
         let path = self.require_own_place(run, environment, &self.worktrees()?)?;
         let mount_point = environment.spec.mount_point.as_deref();
-        if mount_point.is_some_and(|point| self.mounts().is_ok_and(|mounts| !mounts.is_mounted(point))) {
+        if mount_point.is_some_and(|point| Self::mounts().is_ok_and(|mounts| !mounts.is_mounted(point))) {
             return skipped(format!("the file system of {} is not mounted now", path.display()));
         }
         let half = environment.state == EnvironmentState::Recovering;
         match paths::look_at(&path) {
             Occupancy::Gone | Occupancy::EmptyDirectory => {}
             Occupancy::FullDirectory if environment.state.is_half_made() => {
-                self.move_environment(run, moved(&environment.id, EnvironmentState::Ready))?;
+                self.move_environment(run, None, &moved(&environment.id, EnvironmentState::Ready))?;
                 let how = if half {
                     "it holds files already; saved work stays in `git tether salvage`"
                 } else {
@@ -140,7 +141,7 @@ impl Tether {
             words.extend(self.put_work_back(run, environment, entry)?);
             words.push(format!("saved work {} is back", entry.id));
         }
-        self.move_environment(run, moved(&environment.id, EnvironmentState::Ready))?;
+        self.move_environment(run, None, &moved(&environment.id, EnvironmentState::Ready))?;
         Ok(PlaceOutcome::Done(words.join("; ")))
     }
 
@@ -160,7 +161,7 @@ impl Tether {
             mark: Some(&mark),
             branch: branch.as_deref(),
         };
-        let mounts = self.mounts()?;
+        let mounts = Self::mounts()?;
         let recovering = environment.state == EnvironmentState::Recovering;
         match look_at(&expected, &list, &mounts) {
             PathFacts::Gone { registration } | PathFacts::EmptyDirectory { registration } => {
@@ -182,7 +183,7 @@ impl Tether {
         let order = self.order_for(run, &environment.id, &environment.spec, list)?;
         let made = make(self.repository(), &order).map_err(|error| make_failure(&error))?;
         self.set_up(run, task.as_ref(), &environment.id, &made.path)?;
-        self.move_environment(run, moved(&environment.id, EnvironmentState::Ready))?;
+        self.move_environment(run, None, &moved(&environment.id, EnvironmentState::Ready))?;
         Ok(PlaceOutcome::Done(format!("the making of {} is finished", made.path.display())))
     }
 
@@ -232,7 +233,7 @@ impl Tether {
             words.extend(self.put_work_back(run, &as_made, entry)?);
             words.push(format!("saved work {} is back", entry.id));
         }
-        self.move_environment(run, moved(&environment.id, EnvironmentState::Ready))?;
+        self.move_environment(run, None, &moved(&environment.id, EnvironmentState::Ready))?;
         Ok(PlaceOutcome::Done(words.join("; ")))
     }
 
@@ -278,7 +279,7 @@ impl Tether {
             failure: None,
             cleanup: None,
         };
-        self.move_environment(missing.run, event).map(drop)
+        self.move_environment(missing.run, None, &event).map(drop)
     }
 
     fn note_failed(&self, missing: &Missing<'_>, message: &str) -> Result<(), Failure> {
@@ -289,7 +290,7 @@ impl Tether {
             failure: Some(Reason { message: message.to_owned(), at: self.now() }),
             cleanup: None,
         };
-        self.move_environment(missing.run, event).map(drop)
+        self.move_environment(missing.run, None, &event).map(drop)
     }
 
     /// Saves and removes an environment by its policy.
@@ -324,7 +325,7 @@ impl Tether {
         let task = task_in(&view, id);
         let going = Going { run, environment, task, reason: &reason, unsaved: Unsaved::Refuse };
         let taken = self.take_away(&going)?;
-        let gone = self.record_gone(run, environment, &reason, taken.work)?;
+        let gone = self.record_gone(&going, taken.work)?;
         let path = environment.spec.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         let mut words = vec![format!("{path} is {} ({reason})", gone.state)];
         words.extend(taken.words);
@@ -396,8 +397,8 @@ impl Tether {
                 && (view.run.id == *run && known.id == *id
                     || known.host == self.host_id() && known.spec.path.as_deref() == Some(path))
         };
-        let named = views.iter().any(|view| view.environments.values().any(|known| names(view, known)));
-        Ok(named || unreadable.iter().any(|(name, _)| name == run.as_str()))
+        let recorded = views.iter().any(|view| view.environments.values().any(|known| names(view, known)));
+        Ok(recorded || unreadable.iter().any(|(name, _)| name == run.as_str()))
     }
 
     fn environment_of_unnamed(&self, id: &EnvironmentId, found: &Registration) -> Environment {
@@ -443,9 +444,4 @@ fn reason_to_clean(view: &RunView, environment: &Environment) -> Result<String, 
         None => "no task names it".to_owned(),
         Some(task) => format!("task {} is {}; policy {policy}", task.id, task.state),
     })
-}
-
-/// An object id as records hold it.
-pub(super) fn oid(id: gix::ObjectId) -> Oid {
-    Oid(id.to_string())
 }

@@ -431,7 +431,7 @@ pub fn about(step: &Step) -> String {
         (None, _, Step::AbandonSession { session, .. }) => session.to_string(),
         (None, _, Step::ReleaseClaim { kind, key, .. }) => format!("{kind} {key}"),
         (None, _, Step::CleanUnnamed { path, .. }) => path.display().to_string(),
-        (None, _, Step::ClearLeftover(leftover)) => format!("{leftover:?}"),
+        (None, _, Step::ClearLeftover(leftover)) => leftover.name(),
         (None, _, _) => String::new(),
     }
 }

@@ -71,25 +71,21 @@ impl Tether {
             self.require_dead_holder(&lease.session, &format!("environment {run}/{id}"))?;
         }
         let (task, reason) = (task_in(&view, id), "removed by hand");
-        let taken = self.take_away(&Going { run, environment: &environment, task, reason, unsaved })?;
-        let removed = self.record_gone(run, &environment, reason, taken.work)?;
+        let going = Going { run, environment: &environment, task, reason, unsaved };
+        let taken = self.take_away(&going)?;
+        let removed = self.record_gone(&going, taken.work)?;
         Ok((Some(removed), taken.words))
     }
 
     /// Writes down that an environment is gone, and lets go of what stood behind its lease.
-    pub(super) fn record_gone(
-        &self,
-        run: &RunId,
-        environment: &Environment,
-        reason: &str,
-        work: Option<Oid>,
-    ) -> Result<Environment, Failure> {
+    pub(super) fn record_gone(&self, going: &Going<'_>, work: Option<Oid>) -> Result<Environment, Failure> {
+        let Going { run, environment, task, reason, .. } = going;
         let always = environment.spec.cleanup_policy == CleanupPolicy::ArchiveAlways;
         let state = if work.is_some() || always { EnvironmentState::Archived } else { EnvironmentState::Removed };
-        let cleanup = Some(Cleanup { reason: reason.to_owned(), work, at: self.now() });
+        let cleanup = Some(Cleanup { reason: (*reason).to_owned(), work, at: self.now() });
         let id = environment.id.clone();
         let gone = RunEvent::EnvironmentMoved { environment: id, state, spec: None, failure: None, cleanup };
-        let gone = self.move_environment(run, gone)?;
+        let gone = self.move_environment(run, task.as_ref(), &gone)?;
         self.give_place_back(run, environment)?;
         self.disown_place(run, &environment.id);
         Ok(gone)
@@ -120,7 +116,7 @@ impl Tether {
             mark: Some(&mark),
             branch: branch.as_deref(),
         };
-        let mounts = self.mounts()?;
+        let mounts = Self::mounts()?;
         let (mut taken, registration) = match look_at(&expected, &list, &mounts) {
             PathFacts::Registered(found) => (self.empty_worktree(going, &path, found, &list)?, Some(found)),
             PathFacts::Gone { registration } | PathFacts::EmptyDirectory { registration } => {
@@ -193,7 +189,7 @@ impl Tether {
             let commit =
                 |saved: &crate::app::saving::SavedPlace| saved.entry.as_ref().map(|entry| entry.commit.clone());
             if commit(&last) == commit(&again) {
-                return self.require_all_saved(going, again);
+                return Self::require_all_saved(going, again);
             }
             last = again;
         }
@@ -204,7 +200,7 @@ impl Tether {
         .hint("somebody is at work there; end that, then try again"))
     }
 
-    fn require_all_saved(&self, going: &Going<'_>, saved: crate::app::saving::SavedPlace) -> Result<Taken, Failure> {
+    fn require_all_saved(going: &Going<'_>, saved: crate::app::saving::SavedPlace) -> Result<Taken, Failure> {
         let (run, id) = (going.run, &going.environment.id);
         let names: Vec<String> = saved.not_saved.iter().map(|(name, why)| format!("{name} ({why})")).collect();
         let mut words = saved.warnings;
@@ -235,7 +231,11 @@ impl Tether {
         let named = self.ledger().read_run(going.run, &Need::run().with_environment(&going.environment.id))?;
         let known = named.is_some_and(|read| read.view.environments.contains_key(&going.environment.id));
         if known && going.environment.state != EnvironmentState::Cleaning {
-            self.move_environment(going.run, moved(&going.environment.id, EnvironmentState::Cleaning))?;
+            self.move_environment(
+                going.run,
+                going.task.as_ref(),
+                &moved(&going.environment.id, EnvironmentState::Cleaning),
+            )?;
         }
         Ok(())
     }
@@ -258,10 +258,9 @@ impl Tether {
     fn take_directory_away(&self, going: &Going<'_>) -> Result<Taken, Failure> {
         let list = self.worktrees()?;
         let path = self.require_own_place(going.run, going.environment, &list)?;
-        if let Some(mount_point) = &going.environment.spec.mount_point {
-            if !self.mounts()?.is_mounted(mount_point) {
-                return Err(Failure::fatal("not_mounted", format!("{} is not mounted now", mount_point.display())));
-            }
+        let mounts = Self::mounts()?;
+        if let Some(away) = going.environment.spec.mount_point.as_deref().filter(|point| !mounts.is_mounted(point)) {
+            return Err(Failure::fatal("not_mounted", format!("{} is not mounted now", away.display())));
         }
         match paths::look_at(&path) {
             Occupancy::Gone => return Ok(Taken::default()),

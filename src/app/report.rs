@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use gix::ObjectId;
 
-use crate::app::failure::Failure;
+use crate::app::failure::{Failure, chain_of};
 use crate::app::tether::Tether;
 use crate::domain::ids::RunId;
 use crate::domain::task::Task;
@@ -90,7 +90,11 @@ impl Tether {
         report_environments(&mut text, view);
         report_gates(&mut text, view);
         self.report_incidents(&mut text, view)?;
-        report_saved(&mut text, &self.ledger().saved_work(run.id.as_str())?);
+        match self.ledger().saved_work(run.id.as_str()) {
+            Ok(saved) => report_saved(&mut text, &saved),
+            // What is saved has a ref of its own: that it is torn must not keep a run from ending.
+            Err(error) => drop(writeln!(text, "\n## Saved work\n\nIt cannot be read: {}", escaped(&chain_of(&error)))),
+        }
         Ok(text)
     }
 

@@ -8,8 +8,7 @@ use std::path::Path;
 use gix::ObjectId;
 
 use crate::app::failure::Failure;
-use crate::app::making::{full_name, make_failure, object_id, short_name};
-use crate::app::places::oid;
+use crate::app::making::{full_name, make_failure, object_id, oid, short_name};
 use crate::app::tether::Tether;
 use crate::domain::environment::{Environment, EnvironmentSpec, WorktreeSpec};
 use crate::domain::ids::RunId;

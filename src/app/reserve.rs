@@ -49,6 +49,18 @@ pub struct Reservation {
     pub metadata: Document,
     /// Whether it is held by an OS lock.
     pub lock: LockUse,
+    /// Between whom it holds.
+    pub reach: Reach,
+}
+
+/// Between whom a reservation holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// Those who work in this repository.
+    #[default]
+    ThisRepository,
+    /// Those who work in repositories with the same remote, too.
+    Remotes,
 }
 
 /// Whether a session is held by an OS lock.
@@ -136,7 +148,7 @@ impl Tether {
                 Some(own) => own,
                 None => self.record_session(thread, asked, &mut warnings)?,
             };
-            match self.take_thread(thread, before.as_ref(), &own) {
+            match self.take_thread(thread, before.as_ref(), &own, asked.reach) {
                 Ok(claim) => {
                     self.bury_former_owner(before.as_ref(), &own)?;
                     let liveness = self.liveness(&own);
@@ -150,7 +162,7 @@ impl Tether {
         Err(Failure::busy("contended", format!("many reserve {thread} at once")).hint("try again"))
     }
 
-    fn take_thread(&self, thread: &str, judged: Option<&Claim>, own: &Session) -> Result<Claim, Failure> {
+    fn take_thread(&self, thread: &str, judged: Option<&Claim>, own: &Session, reach: Reach) -> Result<Claim, Failure> {
         let now = self.now();
         let new = NewClaim {
             kind: ClaimKind::Thread,
@@ -159,7 +171,7 @@ impl Tether {
             session: own.id.clone(),
             host: self.host_id(),
             expires_at: Some(now.plus(Duration::from_secs(own.lease_seconds))),
-            remote_lease: false,
+            remote_lease: reach == Reach::Remotes,
         };
         let taken =
             self.ledger().change_single::<Claim, ClaimLost>(&(ClaimKind::Thread, thread.to_owned()), now, |found| {

@@ -87,14 +87,6 @@ impl Tether {
             .map_err(|error| Failure::fatal("heartbeat_failed", crate::app::failure::chain_of(&error)))
     }
 
-    /// A heartbeat of a session that has not ended.
-    pub fn heartbeat(&self, id: &SessionId) -> Result<SeenSession, Failure> {
-        let session = self.require_session(id)?;
-        session.require_active()?;
-        self.beat(id)?;
-        Ok(self.seen(session))
-    }
-
     /// A session with what is known of it now.
     pub fn seen(&self, mut session: Session) -> SeenSession {
         session.heartbeat_at = self.last_heartbeat(&session);

@@ -93,7 +93,11 @@ impl Tether {
     /// That there is no such run, with the names that are near.
     pub fn unknown_run(&self, run: &RunId) -> Failure {
         let known = self.ledger.list_runs().unwrap_or_default();
-        Failure::unknown("run", run.as_str(), known.iter().map(|(name, _)| name.as_str()))
+        let failure = Failure::unknown("run", run.as_str(), known.iter().map(|(name, _)| name.as_str()));
+        if self.ledger.is_archived(run).unwrap_or(false) {
+            return failure.hint(format!("it is in the archive: git show refs/tether/archive:runs/{run}/run.json"));
+        }
+        failure
     }
 
     /// That a run has no such task, with the names that are near.

@@ -120,6 +120,10 @@ commands! {
     Pull = pull,
     /// Note what is needed to go on with a task after its process is gone, and save its work.
     Checkpoint = checkpoint,
+    /// Follow what happens to runs, until it is interrupted.
+    Watch = watch,
+    /// Clean up after runs and sessions that ended long ago.
+    Gc = gc,
     /// List, show, compare, restore and drop saved work.
     Salvage = salvage,
     /// Check everything that is recorded, and go back to the last good state of what is bad.

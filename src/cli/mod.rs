@@ -21,6 +21,9 @@ use self::args::Cli;
 use self::exit::Exit;
 use crate::app::{Failure, FailureKind};
 
+/// The most characters of an error's message.
+const LONGEST_MESSAGE: usize = 1_000;
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -63,14 +66,24 @@ pub(crate) fn narrate(line: &str) {
 }
 
 fn refuse(failure: &Failure, json: Option<args::JsonForm>, exit_of: fn(FailureKind) -> Exit) -> Exit {
-    narrate(&format!("fatal: {}", failure.message));
+    let message = shortened(&failure.message);
+    // One line each, whatever the text of a record or a path holds.
+    narrate(&render::human::line(&format!("fatal: {message}")));
     for hint in &failure.hints {
-        narrate(&format!("hint: {hint}"));
+        narrate(&render::human::line(&format!("hint: {hint}")));
     }
     if json.is_some() {
-        print(&render::json::error(failure.code, &failure.message, &failure.hints));
+        print(&render::json::error(failure.code, &message, &failure.hints));
     }
     exit_of(failure.kind)
+}
+
+/// What a record holds may be of any length; a message is for reading.
+fn shortened(message: &str) -> String {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
 }
 
 /// Help and version go to stdout; anything else is a usage error, said on stderr and, where JSON was asked for, on stdout.

@@ -73,6 +73,8 @@ pub struct Evidence {
     pub heartbeat_at: Option<Timestamp>,
     /// When its lease ends, from its newest heartbeat.
     pub expires_at: Option<Timestamp>,
+    /// Until when the claim runs that it holds across hosts, if it holds one.
+    pub remote_lease_until: Option<Timestamp>,
     /// Whether somebody who knows said that it is gone.
     pub assumed_dead: bool,
 }
@@ -119,7 +121,7 @@ pub fn assess(session: &Session, evidence: &Evidence, now: Timestamp) -> Livenes
 
 fn assess_active(session: &Session, evidence: &Evidence, now: Timestamp) -> Liveness {
     if let ProcessSeen::OtherHost(host) = &evidence.process {
-        return Liveness::new(Verdict::Elsewhere, format!("recorded on host {host}"));
+        return elsewhere(session, evidence, now, host);
     }
     match &evidence.lock {
         LockSeen::Held { command, holders } => return assess_locked(session, evidence, command.as_ref(), holders),
@@ -141,6 +143,24 @@ fn assess_active(session: &Session, evidence: &Evidence, now: Timestamp) -> Live
         ProcessSeen::NotRecorded => by_lease(evidence, session, now, "no process was recorded"),
         ProcessSeen::OtherHost(host) => Liveness::new(Verdict::Elsewhere, format!("recorded on host {host}")),
     }
+}
+
+/// A hold on another host never falls by time, unless its holder took it on itself to renew it there for all to see.
+fn elsewhere(session: &Session, evidence: &Evidence, now: Timestamp, host: &HostId) -> Liveness {
+    let Some(until) = evidence.remote_lease_until else {
+        return Liveness::new(Verdict::Elsewhere, format!("recorded on host {host}"));
+    };
+    let falls_at = falls_at(session, until);
+    let mut liveness = if now >= falls_at {
+        Liveness::new(
+            Verdict::Dead,
+            format!("recorded on host {host}, which did not renew its remote lease; it ended at {until}"),
+        )
+    } else {
+        Liveness::new(Verdict::Elsewhere, format!("recorded on host {host}; its remote lease runs until {until}"))
+    };
+    liveness.falls_at = Some(falls_at);
+    liveness
 }
 
 fn is_gone(seen: &ProcessSeen) -> bool {

@@ -79,6 +79,7 @@ fn every_combination_of_evidence_has_the_verdict_of_the_specification() {
                                     lock: lock.clone(),
                                     heartbeat_at: Some(moment(0)),
                                     expires_at: lease.map(moment),
+                                    remote_lease_until: None,
                                     assumed_dead,
                                 };
                                 let found = assess(&session, &evidence, moment(now));
@@ -104,6 +105,7 @@ fn a_verdict_by_lease_says_when_it_falls() {
         lock: LockSeen::NeverHeld,
         heartbeat_at: None,
         expires_at: Some(moment(LEASE_ENDS)),
+        remote_lease_until: None,
         assumed_dead: false,
     };
     for now in [0, 700] {

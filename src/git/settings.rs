@@ -99,6 +99,10 @@ pub const SNAPSHOT_EXCLUDE: Setting<Vec<String>> = setting(
 /// How long a lease holds.
 pub const LEASE: Setting<Duration> = setting("lease", Some("10m"), "how long a lease holds without a heartbeat");
 
+/// How long ended runs keep a ref of their own.
+pub const RETENTION: Setting<Duration> =
+    setting("retention", Some("90d"), "how long after its end `gc` moves a run into the archive");
+
 /// All settings, for the documentation.
 pub const KNOWN: &[Description] = &[
     MAX_DEPTH.description,
@@ -114,6 +118,7 @@ pub const KNOWN: &[Description] = &[
     SNAPSHOT_INCLUDE.description,
     SNAPSHOT_EXCLUDE.description,
     LEASE.description,
+    RETENTION.description,
 ];
 
 impl Description {

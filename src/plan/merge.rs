@@ -383,9 +383,11 @@ pub fn merge_sessions(base: Option<&Session>, ours: &Session, theirs: &Session) 
     session
 }
 
-/// The newer of two forms of a claim: the higher generation, then given back before held, then the later end.
+/// The newer of two forms of a claim: the higher generation; of one session's the one given back, of two sessions' the one that is
+/// held, for the other was taken back before anybody was told of it; then the later end.
 pub fn merge_claims(ours: &Claim, theirs: &Claim) -> Claim {
-    let rank = |claim: &Claim| (claim.generation, claim.released_at.is_some(), claim.expires_at);
+    let one_holder = ours.session == theirs.session;
+    let rank = |claim: &Claim| (claim.generation, claim.released_at.is_some() == one_holder, claim.expires_at);
     Sides { base: None, ours, theirs }.clash(rank).chosen()
 }
 

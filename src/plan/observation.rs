@@ -104,6 +104,16 @@ pub enum Leftover {
     },
 }
 
+impl Leftover {
+    /// Its path, or its name.
+    pub fn name(&self) -> String {
+        match self {
+            Self::RefLock(path) | Self::Scratch(path) | Self::LiveFile(path) => path.display().to_string(),
+            Self::Branch { name, .. } => name.clone(),
+        }
+    }
+}
+
 /// What was seen of the machine.
 #[derive(Debug, Clone)]
 pub struct Observation {

@@ -18,8 +18,6 @@ use super::names::RefName;
 use super::objects::Batch;
 use super::tree::{self, Change, TreeError};
 
-/// How often a ref's lock is waited for in vain: whoever holds it that long is not racing.
-const MOST_WAITS: u32 = 5;
 /// A commit above this is not ours.
 const LARGEST_COMMIT: u64 = 1 << 20;
 
@@ -39,6 +37,8 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// A blob that was written before, or that the tip's tree holds.
     Blob(ObjectId),
+    /// A tree that was written before.
+    Tree(ObjectId),
     /// Nothing.
     Remove,
 }
@@ -186,6 +186,7 @@ fn write_commit(
         let change = match content {
             Content::Bytes(bytes) => Change::Blob(batch.add(Kind::Blob, bytes).map_err(write_failed)?),
             Content::Blob(id) => Change::Blob(*id),
+            Content::Tree(id) => Change::Tree(*id),
             Content::Remove => Change::Remove,
         };
         changes.insert(path.clone(), change);
@@ -336,6 +337,13 @@ fn show_value(value: &RefValue) -> String {
     }
 }
 
+/// So often a lock that somebody holds is waited for, each time for as long as the backend has patience.
+const MOST_LOCKED: u32 = 4;
+
+fn is_locked(error: &AppendError) -> bool {
+    matches!(error, AppendError::Swap(SwapError::Busy { .. }))
+}
+
 /// Reads the tip, decides, appends; decides again on the new tip if somebody was faster. `decide` may run many times and must have no effect
 /// of its own.
 pub fn transact<T, E: std::error::Error + 'static>(
@@ -357,7 +365,8 @@ pub fn transact_with<T, E: std::error::Error + 'static>(
     mut decide: impl FnMut(Option<ObjectId>) -> Result<Decision<T>, E>,
 ) -> Result<Transacted<T>, TransactError<E>> {
     let _turn = backend.turn(name);
-    let (mut attempts, mut waited) = (0, 0);
+    let mut attempts = 0;
+    let mut locked = 0;
     loop {
         attempts += 1;
         let found = backend.read_ref(name).map_err(|source| TransactError::Ref { name: name.clone(), source })?;
@@ -371,16 +380,20 @@ pub fn transact_with<T, E: std::error::Error + 'static>(
             Decision::Append(transition, outcome) => (transition, outcome),
         };
         let appended = append_with(backend, name, expected, &transition, &mut with);
-        if matches!(appended, Err(AppendError::Swap(SwapError::Busy { .. }))) {
-            waited += 1;
-        }
         match appended {
             Ok(new) => return Ok(Transacted { tip: Some(new), outcome, attempts }),
             Err(error) if !error.is_lost_race() => return Err(TransactError::Append(Box::new(error))),
-            Err(source) if attempts >= retry.attempts || waited >= MOST_WAITS => {
+            // Each was waited for: who holds a lock for so long is no racer.
+            Err(error) if is_locked(&error) && locked + 1 >= MOST_LOCKED => {
+                return Err(TransactError::Append(Box::new(error)));
+            }
+            Err(source) if attempts >= retry.attempts => {
                 return Err(TransactError::Contended { name: name.clone(), attempts, source: Box::new(source) });
             }
-            Err(_) => retry.pause(attempts - 1),
+            Err(error) => {
+                locked += u32::from(is_locked(&error));
+                retry.pause(attempts - 1);
+            }
         }
     }
 }

@@ -80,13 +80,23 @@ pub struct Fault {
 impl Fault {
     /// A fault of a ref or its commit.
     pub fn of_ref(code: FaultCode, problem: impl Into<String>) -> Self {
-        Self { code, path: None, problem: problem.into() }
+        Self { code, path: None, problem: shortened(problem) }
     }
 
     /// A fault of a file in its tree.
     pub fn of_file(code: FaultCode, path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { code, path: Some(path.into()), problem: problem.into() }
+        Self { code, path: Some(path.into()), problem: shortened(problem) }
     }
+}
+
+/// What a record or a ref holds may be of any length.
+fn shortened(problem: impl Into<String>) -> String {
+    let mut problem = problem.into();
+    if let Some((end, _)) = problem.char_indices().nth(400) {
+        problem.truncate(end);
+        problem.push('…');
+    }
+    problem
 }
 
 /// A state that reads whole.

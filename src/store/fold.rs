@@ -224,7 +224,9 @@ fn maker_of(path: &Path) -> Option<u32> {
 }
 
 fn runs_here(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    // One that is dead and was not waited for writes nothing any more.
+    stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']))
 }
 
 /// Packs of ours that may be folded, smallest first.

@@ -122,10 +122,10 @@ impl Ledger {
         self.write_joining(name, first.tip, changes, joining).map(Some)
     }
 
-    /// The blob that a content is or would be.
+    /// The object that a content is or would be.
     fn blob_of(&self, content: &Content) -> Result<Option<ObjectId>, Unhashed> {
         match content {
-            Content::Blob(id) => Ok(Some(*id)),
+            Content::Blob(id) | Content::Tree(id) => Ok(Some(*id)),
             Content::Remove => Ok(None),
             // A batch that is dropped has written nothing.
             Content::Bytes(bytes) => self.backend().batch().add(Kind::Blob, bytes).map(Some).map_err(Unhashed),

@@ -3,6 +3,7 @@
 //! Owns: reading, compare-and-swap, durability, the layout of trees. Must not know: what a record says, what the world looks like, or who asks.
 //! Invariant: one transition is one commit and one compare-and-swap of one ref, on disk when it is reported.
 
+mod archive;
 pub mod backend;
 pub mod chain;
 pub mod checkup;

@@ -26,6 +26,8 @@ const LARGEST_TREE: u64 = 16 << 20;
 pub enum Change {
     /// It holds this blob.
     Blob(ObjectId),
+    /// It is this directory.
+    Tree(ObjectId),
     /// It is not there.
     Remove,
 }
@@ -159,6 +161,7 @@ fn apply(
         let after = match node {
             Node::Leaf(Change::Remove) => None,
             Node::Leaf(Change::Blob(id)) => Some((EntryKind::Blob.into(), id)),
+            Node::Leaf(Change::Tree(id)) => Some((EntryKind::Tree.into(), id)),
             Node::Directory(children) => {
                 let below = format!("{path}{name}/");
                 let base = before.filter(|(mode, _)| mode.is_tree()).map(|(_, id)| id);
@@ -345,12 +348,15 @@ pub fn walk(backend: &dyn Backend, root: ObjectId) -> Result<BTreeMap<String, Ob
     Ok(files)
 }
 
-fn find_directory(backend: &dyn Backend, root: ObjectId, path: &str) -> Result<Option<ObjectId>, TreeError> {
+/// The directory at a path.
+pub(super) fn find_directory(backend: &dyn Backend, root: ObjectId, path: &str) -> Result<Option<ObjectId>, TreeError> {
     let mut at = root;
     for name in path.split('/').filter(|name| !name.is_empty()) {
         match load(backend, Some(at), path)?.get(&BString::from(name)) {
             Some((mode, id)) if mode.is_tree() => at = *id,
-            _ => return Ok(None),
+            // Something else in the place of a directory must not read as an empty one.
+            Some(_) => return Err(TreeError::Path { path: path.to_owned() }),
+            None => return Ok(None),
         }
     }
     Ok(Some(at))

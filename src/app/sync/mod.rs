@@ -57,6 +57,24 @@ pub enum Urgency {
     WhenDue,
 }
 
+/// What a sync is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All that travels.
+    Everything,
+    /// These refs, sessions and claims, and nothing else: the outbox stays as it is.
+    Only(Vec<String>),
+}
+
+impl Scope {
+    fn covers(&self, key: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Only(names) => names.iter().any(|name| name.strip_prefix("refs/tether/") == Some(key)),
+        }
+    }
+}
+
 /// A ref, and why it was not taken or sent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Refused {
@@ -133,8 +151,22 @@ impl Tether {
         if urgency == Urgency::WhenDue && !due {
             return Ok(Synced { remote: remote.name().to_owned(), outbox: waiting, ..Synced::default() });
         }
+        self.sync_with(remote, direction, &Scope::Everything)
+    }
+
+    /// The same for a part of what travels.
+    pub(super) fn sync_part(
+        &self,
+        remote: Option<&str>,
+        direction: Direction,
+        scope: &Scope,
+    ) -> Result<Synced, Failure> {
+        self.sync_with(self.find_remote(remote)?, direction, scope)
+    }
+
+    fn sync_with(&self, remote: Remote, direction: Direction, scope: &Scope) -> Result<Synced, Failure> {
         let _lock = self.lock_sync()?;
-        let mut exchange = Exchange::new(self, remote, direction)?;
+        let mut exchange = Exchange::new(self, remote, direction, scope)?;
         exchange.carry_out()?;
         exchange.write_down()
     }
@@ -180,6 +212,7 @@ struct Exchange<'t> {
     tether: &'t Tether,
     remote: Remote,
     direction: Direction,
+    scope: &'t Scope,
     /// What our refs begin with there, instead of `refs/tether/`.
     prefix: String,
     /// What both sides had after the last sync: `runs/R` and the like, and the tip there.
@@ -195,7 +228,7 @@ struct Exchange<'t> {
 }
 
 impl<'t> Exchange<'t> {
-    fn new(tether: &'t Tether, remote: Remote, direction: Direction) -> Result<Self, Failure> {
+    fn new(tether: &'t Tether, remote: Remote, direction: Direction, scope: &'t Scope) -> Result<Self, Failure> {
         let prefix = tether.repository().settings().read(&REMOTE_PREFIX)?;
         if !prefix.starts_with("refs/")
             || !prefix.ends_with('/')
@@ -211,6 +244,7 @@ impl<'t> Exchange<'t> {
             tether,
             remote,
             direction,
+            scope,
             prefix,
             settled,
             settling: BTreeMap::new(),
@@ -237,7 +271,9 @@ impl<'t> Exchange<'t> {
             self.look_here()?;
             self.exchange_singles::<Session>()?;
             self.exchange_singles::<Claim>()?;
-            self.exchange_runs()?;
+            if *self.scope == Scope::Everything {
+                self.exchange_runs()?;
+            }
             if self.send()? == Sent::AsFarAsPossible && self.raced == Sent::AsFarAsPossible {
                 return Ok(());
             }
@@ -307,13 +343,16 @@ impl<'t> Exchange<'t> {
     }
 
     fn will_send(&mut self, key: &str, expected: Option<ObjectId>, new: ObjectId) {
-        if self.direction.sends() {
+        if self.direction.sends() && self.scope.covers(key) {
             self.updates.push(Update { name: format!("{}{key}", self.prefix), expected, new });
         }
     }
 
     /// A ref whose histories parted, while only sending was asked for.
     fn must_sync_first(&mut self, key: &str) {
+        if !self.scope.covers(key) {
+            return;
+        }
         let reason = "it was changed there too: `git tether sync` merges both".to_owned();
         self.report.refused.push(Refused { name: format!("{}{key}", self.prefix), reason });
     }
@@ -409,7 +448,7 @@ impl<'t> Exchange<'t> {
         };
         let refused: Vec<_> =
             self.report.refused.iter().map(|refused| (refused.clone(), tip_of(&refused.name))).collect();
-        if self.direction.sends() {
+        if self.direction.sends() && *self.scope == Scope::Everything {
             self.report.outbox = self.tether.rewrite_outbox(self.remote.name(), &refused)?;
         } else {
             self.report.outbox = self.tether.read_outbox(self.remote.name());

@@ -88,7 +88,7 @@ struct Add {
     /// The task that it is for.
     #[arg(value_parser = parse::task_address, value_name = "RUN/TASK")]
     task: TaskAddress,
-    /// What kind of place: git_worktree, isolated_workspace, shared_workspace or remote.
+    /// What kind of place: `git_worktree`, `isolated_workspace`, `shared_workspace` or remote.
     #[arg(long)]
     mode: ExecutionMode,
     /// Its id; env-TASK if it is left out.

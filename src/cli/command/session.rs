@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use crate::app::evidence::AssumedDead;
-use crate::app::reserve::{AttachBy, LockUse, Reservation, ReserveOutcome, Reserved};
+use crate::app::reserve::{AttachBy, LockUse, Reach, Reservation, ReserveOutcome, Reserved};
 use crate::app::session::{ListedAge, Progress, SessionFilter, SessionUpdate};
 use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
@@ -128,6 +128,9 @@ struct Reserve {
     /// Go on with an active session of the thread that has the same key.
     #[arg(long, value_name = "KEY")]
     attach_by: Option<AttachKey>,
+    /// Hold it between hosts too, through this remote (else that of tether.remote); it falls when no heartbeat renews it.
+    #[arg(long, value_name = "REMOTE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    remote_lease: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -256,13 +259,20 @@ fn reserve(tether: &Tether, asked: Reserve) -> Result<Outcome, Failure> {
         attach: asked.attach.as_deref().map(attach).transpose()?.unwrap_or_default(),
         metadata: parse::metadata(asked.meta.as_deref())?,
         lock: LockUse::None,
+        reach: Reach::ThisRepository,
     };
     let attach_by = asked.attach_by.map(|key| match key {
         AttachKey::ClientKey => AttachBy::ClientKey,
         AttachKey::NativeKey => AttachBy::NativeKey,
         AttachKey::ActorKey => AttachBy::ActorKey,
     });
-    let reserved = tether.reserve(&asked.thread, &reservation, attach_by)?;
+    let reserved = match asked.remote_lease.as_deref() {
+        None => tether.reserve(&asked.thread, &reservation, attach_by)?,
+        Some(remote) => {
+            let remote = Some(remote).filter(|name| !name.is_empty());
+            tether.reserve_on_remote(&asked.thread, &reservation, attach_by, remote)?
+        }
+    };
     let mut lines: Vec<String> = reserved.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
     let exit = if reserved.outcome == ReserveOutcome::LiveOwner { Exit::Held } else { Exit::Done };
     if exit == Exit::Held {

@@ -14,12 +14,20 @@ use crate::domain::pool::Pool;
 use crate::domain::task::Task;
 use crate::domain::view::RunView;
 
+/// Whether a character is a C0, C1 or bidirectional control.
+pub(crate) fn steers_terminal(character: char) -> bool {
+    let is_bidirectional = matches!(
+        character,
+        '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character.is_control() || is_bidirectional
+}
+
 /// Text without C0, C1 and bidirectional controls; line ends and tabs stay.
 pub(crate) fn safe(text: &str) -> String {
-    let bidi = |character: char| matches!(character, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
-        if (character.is_control() && !matches!(character, '\n' | '\t')) || bidi(character) {
+        if !matches!(character, '\n' | '\t') && steers_terminal(character) {
             safe.extend(character.escape_unicode());
         } else {
             safe.push(character);
@@ -88,22 +96,30 @@ fn run(text: &mut String, view: &RunView) {
     words.extend(activity.phase.clone());
     words.extend(activity.text.clone());
     words.extend(activity.error.as_ref().map(|error| format!("error: {error}")));
-    put(text, &format!("  activity: {}", words.join(", ")));
+    // What a new run says before anybody reported anything is no news.
+    if words != ["initializing", "0 %"] {
+        put(text, &format!("  activity: {}", words.join(", ")));
+    }
     for one in view.tasks.values() {
-        text.push_str("  ");
-        task(text, one);
+        nested(text, 1, |text| task(text, one));
+        view.environment_of(one).into_iter().for_each(|place| nested(text, 2, |text| environment(text, place)));
+        view.checkpoints.get(&one.id).into_iter().for_each(|known| nested(text, 2, |text| checkpoint(text, known)));
     }
-    for one in view.environments.values() {
-        text.push_str("  ");
-        environment(text, one);
-    }
-    for one in view.checkpoints.values() {
-        text.push_str("  ");
-        checkpoint(text, one);
+    let named = |id| view.tasks.values().any(|task| task.environment.as_ref() == Some(id));
+    for one in view.environments.values().filter(|one| !named(&one.id)) {
+        nested(text, 1, |text| environment(text, one));
     }
     for one in view.pending_gates() {
-        text.push_str("  ");
-        gate(text, one);
+        nested(text, 1, |text| gate(text, one));
+    }
+}
+
+/// What `put_all` says, further in.
+fn nested(text: &mut String, depth: usize, put_all: impl FnOnce(&mut String)) {
+    let mut inner = String::new();
+    put_all(&mut inner);
+    for one in inner.lines() {
+        let _ = writeln!(text, "{}{one}", "  ".repeat(depth));
     }
 }
 
@@ -113,7 +129,6 @@ fn task(text: &mut String, task: &Task) {
         let _ = write!(words, " (session {session}, attempt {})", task.attempts);
     }
     if let Some(result) = &task.result {
-        let _ = write!(words, ", {}", result.outcome);
         if let Some(code) = &result.exit_code {
             let _ = write!(words, ", exit code {code}");
         }
@@ -181,11 +196,16 @@ fn gate(text: &mut String, gate: &Gate) {
         }
     }
     if gate.is_pending() {
-        let how = match gate.kind {
-            GateKind::Question => "answer",
-            GateKind::Approval => "approve",
-        };
-        put(text, &format!("    git tether {how} {}/{}", gate.run, gate.id));
+        let address = format!("{}/{}", gate.run, gate.id);
+        put(
+            text,
+            &match gate.kind {
+                GateKind::Approval => {
+                    format!("    decide: git tether approve {address}, or git tether reject {address}")
+                }
+                GateKind::Question => format!("    decide: git tether answer {address} TEXT"),
+            },
+        );
     }
 }
 

@@ -1,5 +1,7 @@
 //! Answers as JSON: one object, its schema first.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value};
 
 use crate::app::reserve::ReserveOutcome;
@@ -9,9 +11,23 @@ use crate::domain::view::RunView;
 use crate::record::{Record, fields};
 
 fn bytes(value: &Value) -> Vec<u8> {
-    let mut text = format!("{value:#}");
+    let mut text = escaped(&format!("{value:#}"));
     text.push('\n');
     text.into_bytes()
+}
+
+/// The same JSON, in which no text can steer a terminal: what the writer leaves as it is (DEL, C1 and bidirectional controls, all of
+/// which can only stand within a text) is escaped as JSON does it.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character != '\n' && super::human::steers_terminal(character) {
+            let _ = write!(safe, "\\u{:04x}", u32::from(character));
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
 }
 
 /// An object with its schema first.
