@@ -335,7 +335,7 @@ impl Checkup<'_> {
         let found = tree::find(self.ledger.backend(), self.root, &state.path);
         let problem = match found {
             Ok(Some(found)) => match self.ledger.backend().header(&found.id) {
-                Ok(header) if header.size == state.bytes && found.id.to_string() == state.oid.0 => return,
+                Ok(header) if header.size == state.bytes && found.id == state.oid.0 => return,
                 Ok(header) => format!("{} holds {} bytes of other content", state.path, header.size),
                 Err(error) => error.to_string(),
             },
