@@ -305,7 +305,7 @@ impl Checkup<'_> {
             }
         };
         let mut records = Vec::new();
-        for (file, id) in listed.into_iter().filter(|(file, _)| file.ends_with(".json")) {
+        for (file, id) in listed.into_iter().filter(|(file, _)| layout::is_record(file)) {
             let path = format!("{directory}/{file}");
             match self.ledger.read_blob::<T>(self.name, &path, id) {
                 Ok(stored) => records.push(stored.value),
