@@ -89,9 +89,9 @@ fn saved_work_is_listed_shown_compared_and_restored() {
     assert!(repository.answer(&["salvage", "show", id]).contains("M README  8 bytes"));
 
     let diff = repository.answer(&["salvage", "diff", id]);
-    let patch = repository.root.path().join("patch");
-    std::fs::write(&patch, diff).unwrap();
-    repository.git(&["apply", patch.to_str().unwrap()]);
+    let diff_file = repository.root.path().join("patch");
+    std::fs::write(&diff_file, diff).unwrap();
+    repository.git(&["apply", diff_file.to_str().unwrap()]);
     assert_eq!(read(&repository.path.join("new")), "new changed\n");
 
     let out = repository.root.path().join("some/where");
