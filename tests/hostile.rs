@@ -33,8 +33,10 @@ fn good_json(repository: &Repository) -> String {
     repository.git(&["show", &format!("{BAD_RUN}:run.json")])
 }
 
+type Spoil = fn(&Repository);
+
 /// Every way to spoil a run, by name.
-fn ways_to_spoil() -> Vec<(&'static str, fn(&Repository))> {
+fn ways_to_spoil() -> Vec<(&'static str, Spoil)> {
     fn file(repository: &Repository, path: &str, content: &[u8]) {
         let run = good_json(repository);
         let files = [("run.json", run.as_bytes()), (path, content)];

@@ -193,6 +193,31 @@ fn environments_and_checkpoints_answer_as_their_schemas_say() {
 }
 
 #[test]
+fn gates_restorations_and_saved_work_answer_as_their_schemas_say() {
+    let repository = Repository::new();
+    repository.json(&["start", "build"]);
+    repository.json(&["task", "add", "build/compile", "--require", "approval"]);
+    let ask = ["ask", "build", "--prompt", "Which one?", "--id", "which", "--choice", "a", "--choice", "b"];
+    assert_valid("gate", &repository.json(&ask));
+    let waiting = repository.json(&["waiting"]);
+    assert_eq!(waiting["waiting"].as_array().unwrap().len(), 2, "{waiting}");
+    assert_valid("waiting", &waiting);
+    assert_valid("run", &repository.json(&["restore", "build"]));
+    assert_valid("run", &repository.json(&["show", "build", "--restoration"]));
+    assert_valid("gate", &repository.json(&["answer", "build/which", "a", "--token", "k"]));
+    assert_valid("gate", &repository.json(&["approve", "build/approval-compile", "--note", "fine"]));
+    repository.json(&["env", "add", "build/compile", "--mode", "git_worktree", "--id", "tree"]);
+    let environment = repository.json(&["env", "show", "build/tree"]);
+    std::fs::write(Path::new(environment["environment"]["spec"]["path"].as_str().unwrap()).join("new"), "new\n")
+        .unwrap();
+    repository.json(&["task", "start", "build/compile"]);
+    repository.json(&["checkpoint", "build/compile", "--boundary", "half"]);
+    let saved = repository.json(&["salvage", "list"]);
+    assert_eq!(saved["saved"].as_array().unwrap().len(), 1, "{saved}");
+    assert_valid("salvage", &saved);
+}
+
+#[test]
 fn sessions_answer_as_their_schemas_say() {
     let repository = Repository::new();
     let attach = r#"{"reason": "it was there", "precedence": ["a", "b"], "winning_rule": "a"}"#;

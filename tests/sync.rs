@@ -462,7 +462,9 @@ fn many_hosts_that_push_at_once_lose_nothing() {
     first.does(&["start", "r"]);
     first.does(&["sync", "origin"]);
     let hosts = [first, scene.host("h1", &[]), scene.host("h2", &[]), scene.host("h3", &[])];
-    hosts.iter().for_each(|host| drop(host.does(&["pull", "origin"])));
+    for host in &hosts {
+        host.does(&["pull", "origin"]);
+    }
     std::thread::scope(|scope| {
         for host in &hosts {
             scope.spawn(move || {
@@ -476,7 +478,9 @@ fn many_hosts_that_push_at_once_lose_nothing() {
         }
     });
     for _ in 0..2 {
-        hosts.iter().for_each(|host| drop(host.does(&["sync", "origin"])));
+        for host in &hosts {
+            host.does(&["sync", "origin"]);
+        }
     }
     for host in &hosts {
         assert_eq!(host.does(&["show", "r"])["tasks"].as_array().unwrap().len(), 12, "{}", host.name);

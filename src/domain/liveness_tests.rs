@@ -55,11 +55,10 @@ fn expected(session: &Session, evidence: &Evidence, now: i64) -> Verdict {
     }
     let grace_ends = LEASE_ENDS + 2 * 600;
     told(match evidence.expires_at {
-        None => Verdict::Unknown,
         Some(_) if now >= grace_ends => Verdict::Dead,
         // Without a recorded process a session lives by its lease alone.
         Some(_) if now < LEASE_ENDS && evidence.process == ProcessSeen::NotRecorded => Verdict::Alive,
-        Some(_) => Verdict::Unknown,
+        Some(_) | None => Verdict::Unknown,
     })
 }
 

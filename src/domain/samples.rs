@@ -8,7 +8,7 @@ use super::checkpoint::{NewCheckpoint, ReplaySafety};
 use super::claim::{Claim, ClaimKind};
 use super::document::Document;
 use super::environment::{
-    CleanupPolicy, Environment, EnvironmentSpec, EnvironmentState, ExecutionMode, Lease, NewEnvironment, WorktreeSpec,
+    CleanupPolicy, EnvironmentSpec, EnvironmentState, ExecutionMode, Lease, NewEnvironment, WorktreeSpec,
 };
 use super::event::RunEvent;
 use super::gate::{Decision, GateAction, GateKind, NewGate};
@@ -192,10 +192,6 @@ pub(crate) fn new_environment(id: &str, mode: ExecutionMode) -> NewEnvironment {
         state: EnvironmentState::Ready,
         host: host(),
     }
-}
-
-pub(crate) fn environment(id: &str, mode: ExecutionMode) -> Environment {
-    Environment::request(new_environment(id, mode), moment(0))
 }
 
 pub(crate) fn requested(task: Option<&str>, new: NewEnvironment) -> RunEvent {

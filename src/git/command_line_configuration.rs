@@ -88,7 +88,7 @@ fn read_quoted(text: &[u8], at: &mut usize) -> Result<Vec<u8>, ConfigurationPara
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and asks git itself")]
 
     use super::*;
 

@@ -1,3 +1,4 @@
+#![allow(clippy::disallowed_methods, reason = "tests start git themselves")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::PathBuf;

@@ -124,7 +124,7 @@ fn contradictions_keep_the_later_and_ask_a_person() {
     assert_eq!(merged.tasks[&task("a")].state, TaskState::Failed);
     let gate = merged.gates.values().next().unwrap();
     assert_eq!((gate.key.as_deref(), gate.state), (Some(SYNC_CONFLICT), GateState::Pending));
-    assert_eq!(merged.run.pending_gates, [gate.id.clone()]);
+    assert_eq!(merged.run.pending_gates, std::slice::from_ref(&gate.id));
     assert!(merged.run.requires_attention);
     assert!(
         gate.context.as_deref().unwrap().contains("completed") && gate.context.as_deref().unwrap().contains("failed")

@@ -280,7 +280,7 @@ fn hex_value(digit: u8) -> Option<u8> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test stops where it fails, and asks git itself")]
 mod tests {
     use std::process::Command;
 

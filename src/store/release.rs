@@ -77,7 +77,11 @@ fn read_pending(path: &Path) -> BTreeSet<ObjectId> {
 fn write_pending(packs: &PackDirectory, path: &Path, tips: &BTreeSet<ObjectId>) -> Result<(), FoldError> {
     let directory = path.parent().unwrap_or(path);
     packs.sharing.create_directories(directory).map_err(FoldError::at("create", directory))?;
-    let text: String = tips.iter().map(|tip| format!("{tip}\n")).collect();
+    let mut text = String::new();
+    for tip in tips {
+        text.push_str(&tip.to_string());
+        text.push('\n');
+    }
     fs::write(path, text).map_err(FoldError::at("write", path))
 }
 

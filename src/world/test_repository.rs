@@ -1,4 +1,6 @@
 //! A real repository in a directory of its own, for tests: nobody's configuration but its own counts.
+
+#![allow(clippy::disallowed_methods, reason = "tests start git themselves")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};

@@ -77,7 +77,9 @@ pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcom
             let wrong = tether.tell_recovery_hook(&line).unwrap_or_else(|failure| Some(failure.message));
             // A hook that fails once is not asked again: it would hold up the recovery each time.
             hook_works = wrong.is_none();
-            wrong.iter().for_each(|wrong| crate::cli::narrate(&format!("warning: {wrong}")));
+            if let Some(wrong) = wrong {
+                crate::cli::narrate(&format!("warning: {wrong}"));
+            }
         }
     };
     let recovery = tether.recover(&options, &mut told)?;

@@ -132,12 +132,12 @@ fn listed_line(listed: &ListedWork) -> String {
 fn show(tether: &Tether, id: &str) -> Result<Outcome, Failure> {
     let (listed, files) = tether.show_saved(id)?;
     let mut human = listed_line(&listed);
-    human.push_str(&format!("\n  commit {}", listed.entry.commit));
+    human = human + "\n  commit " + &listed.entry.commit.to_string();
     if let Some(base) = &listed.entry.base {
-        human.push_str(&format!("\n  on top of {base}"));
+        human = human + "\n  on top of " + &base.to_string();
     }
     for file in &files {
-        human.push_str(&format!("\n  {}", file_line(file)));
+        human = human + "\n  " + &file_line(file);
     }
     let files = files.iter().map(file_json).collect();
     let fields = vec![("saved", Value::Array(vec![listed_json(&listed)])), ("files", files)];

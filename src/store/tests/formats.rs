@@ -1,5 +1,7 @@
 //! Repositories of other formats, with hooks, with findings in them, and locks that were left behind.
 
+#![allow(clippy::disallowed_methods, reason = "tests start git themselves")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;

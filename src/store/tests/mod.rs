@@ -1,10 +1,13 @@
 //! Tests of the store on real repositories: one contract for every backend, races with git itself, folds, and the time that a transition takes.
 
+#![allow(clippy::disallowed_methods, reason = "tests start git themselves")]
+
 mod contract;
 mod folds;
 mod formats;
 mod races;
 mod releases;
+mod stops;
 mod streams;
 mod times;
 mod trees;
