@@ -195,8 +195,7 @@ impl Tether {
         let failed = |error: std::io::Error| {
             Failure::fatal("recovery_lock", format!("could not lock {}: {error}", path.display()))
         };
-        std::fs::create_dir_all(self.repository().tether_dir()).map_err(failed)?;
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        let file = crate::git::shared_files::open_or_create(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => {

@@ -8,6 +8,7 @@ mod open;
 mod open_error;
 mod program;
 pub mod settings;
+pub mod shared_files;
 
 pub use command_line_configuration::ConfigurationParametersError;
 pub use format::RefStorage;
