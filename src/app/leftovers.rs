@@ -69,7 +69,9 @@ impl Tether {
     fn find_files_of_sessions(&self) -> Result<Vec<PathBuf>, Failure> {
         let directory = self.repository().tether_dir();
         let mut files = Vec::new();
-        OF_SESSIONS.iter().for_each(|name| list_files(&directory.join(name), 0, &mut files));
+        for name in OF_SESSIONS {
+            list_files(&directory.join(name), 0, &mut files);
+        }
         if files.is_empty() {
             return Ok(files);
         }

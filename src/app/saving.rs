@@ -380,7 +380,7 @@ impl Prepared {
         match committed {
             Committed::IsSafe => false,
             Committed::IsKept { beyond } => {
-                self.saved.base.is_some_and(|base| beyond.as_ref().is_none_or(|beyond| beyond.0 != base.to_string()))
+                self.saved.base.is_some_and(|base| beyond.as_ref().is_none_or(|beyond| beyond.0 != base))
             }
         }
     }

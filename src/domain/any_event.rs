@@ -167,10 +167,10 @@ pub(crate) fn any_run() -> impl Strategy<Value = RunView> {
     proptest::collection::vec(any_event(), 1..40).prop_map(|events| {
         let mut view = empty_run("r");
         for (second, event) in (1..).zip(&events) {
-            if is_realistic(&view, event) {
-                if let Ok(changes) = apply(&view, event, moment(second)) {
-                    view.absorb(changes);
-                }
+            if is_realistic(&view, event)
+                && let Ok(changes) = apply(&view, event, moment(second))
+            {
+                view.absorb(changes);
             }
         }
         view

@@ -11,6 +11,7 @@ pub mod settings;
 
 pub use command_line_configuration::ConfigurationParametersError;
 pub use format::RefStorage;
+pub(crate) use open::without_overrides;
 pub use open::{ConfigurationScope, Identity, Repository, Role, Surroundings};
 pub use open_error::OpenError;
 pub use program::{Git, GitError, GitOutput, Hooks, TIES_TO_A_REPOSITORY};

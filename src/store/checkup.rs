@@ -305,7 +305,7 @@ impl Checkup<'_> {
             }
         };
         let mut records = Vec::new();
-        for (file, id) in listed.into_iter().filter(|(file, _)| file.ends_with(".json")) {
+        for (file, id) in listed.into_iter().filter(|(file, _)| file.strip_suffix(".json").is_some()) {
             let path = format!("{directory}/{file}");
             match self.ledger.read_blob::<T>(self.name, &path, id) {
                 Ok(stored) => records.push(stored.value),
@@ -335,7 +335,7 @@ impl Checkup<'_> {
         let found = tree::find(self.ledger.backend(), self.root, &state.path);
         let problem = match found {
             Ok(Some(found)) => match self.ledger.backend().header(&found.id) {
-                Ok(header) if header.size == state.bytes && found.id.to_string() == state.oid.0 => return,
+                Ok(header) if header.size == state.bytes && state.oid.0 == found.id.to_string() => return,
                 Ok(header) => format!("{} holds {} bytes of other content", state.path, header.size),
                 Err(error) => error.to_string(),
             },

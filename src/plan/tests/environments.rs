@@ -1,7 +1,7 @@
 //! SPEC §5, Environments: each row.
 
 use super::scene::{Scene, clean};
-use crate::domain::environment::{EnvironmentState, ExecutionMode, Health, RecoveryAction, RecoveryStatus};
+use crate::domain::environment::{EnvironmentState, ExecutionMode, Health, RecoveryAction};
 use crate::domain::event::RunEvent;
 use crate::domain::ids::HostId;
 use crate::domain::liveness::Verdict;

@@ -5,6 +5,7 @@ mod folds;
 mod formats;
 mod races;
 mod releases;
+mod stops;
 mod streams;
 mod times;
 mod trees;
