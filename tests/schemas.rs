@@ -182,6 +182,10 @@ fn environments_and_checkpoints_answer_as_their_schemas_say() {
     assert_valid("recovery", &repository.json(&["verify"]));
     assert_valid("run", &repository.json(&["show", "build"]));
     assert_valid("doctor", &repository.json(&["doctor"]));
+    assert_valid("gc", &repository.json(&["gc"]));
+    let watching =
+        repository.command("sh").args(["-c", "timeout 10 git-tether watch --json | head -n 1"]).output().unwrap();
+    assert_valid("watch", &serde_json::from_slice(&watching.stdout).unwrap());
     let stream = repository.answer(&["recover", "--json=stream"]);
     assert!(stream.lines().count() > 0, "no environment was recovered");
     for line in stream.lines() {
