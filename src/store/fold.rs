@@ -8,15 +8,17 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use gix::ObjectId;
 use gix::hash::Kind;
 use rustix::fs::FlockOperation;
 
 use super::pack::{HEADER, IndexEntry, KEEP, Origin, PackDirectory, TEMPORARY, origin_of};
-use super::values::{BoxedError, WriteError};
-use crate::git::shared_files;
+use super::reindex::{Haste, reindex, reindex_locked};
+pub use super::upkeep::FoldError;
+use super::upkeep::{file_names, git_collects_garbage, is_recent, take_lock};
+use super::values::WriteError;
 
 /// So many packs of one batch each set a fold off.
 const MANY: usize = 32;
@@ -24,8 +26,6 @@ const MANY: usize = 32;
 const LARGEST_FOLDED: u64 = 256 << 20;
 /// A file of a pack without its fellows is left over from a killed process once it is this old.
 const LEFT_OVER_AFTER: Duration = Duration::from_hours(24);
-/// As long as git itself believes a `gc.pid`.
-const GC_BELIEVED_FOR: Duration = Duration::from_hours(12);
 
 /// What a fold did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,47 +41,6 @@ pub enum Folded {
         /// How many objects the new one has.
         objects: usize,
     },
-}
-
-/// Why packs were not folded. Every object is where it was, or in the new pack too.
-#[derive(Debug, thiserror::Error)]
-pub enum FoldError {
-    /// A file could not be looked at or removed.
-    #[error("could not {attempted} {}", path.display())]
-    Io {
-        /// What was attempted, as a verb.
-        attempted: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A pack of ours is not what we wrote.
-    #[error("{} is damaged: {what}", path.display())]
-    Damaged {
-        /// The pack.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// An index could not be read.
-    #[error("could not understand {}", path.display())]
-    Index {
-        /// The index.
-        path: PathBuf,
-        /// What is wrong.
-        source: BoxedError,
-    },
-    /// The new pack could not be written.
-    #[error("could not write the folded pack")]
-    Write(#[from] WriteError),
-}
-
-impl FoldError {
-    pub(super) fn at(attempted: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { attempted, path, source }
-    }
 }
 
 /// A pack of ours that may go, its objects being elsewhere.
@@ -109,13 +68,16 @@ impl OldPack {
 
 /// Folds if there is a reason to; `common` is the repository's common directory.
 pub(super) fn fold(packs: &PackDirectory, common: &Path) -> Result<Folded, FoldError> {
-    if count_fresh(&packs.path)? < MANY {
+    let names = file_names(&packs.path)?;
+    reindex(packs, common, Some(&names), Haste::Upkeep)?;
+    if count_fresh(&names) < MANY {
         return Ok(Folded::Nothing);
     }
     if git_collects_garbage(common) {
         return Ok(Folded::Busy);
     }
     let Some(_lock) = take_lock(packs, common)? else { return Ok(Folded::Busy) };
+    reindex_locked(packs)?;
     remove_left_over(&packs.path)?;
     let chosen = choose(foldable(packs)?);
     if chosen.len() < 2 {
@@ -132,55 +94,12 @@ pub(super) fn fold(packs: &PackDirectory, common: &Path) -> Result<Folded, FoldE
     Ok(Folded::Packs { packs: chosen.len(), objects })
 }
 
-fn file_names(directory: &Path) -> Result<Vec<String>, FoldError> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(FoldError::at("list", directory))?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(FoldError::at("list", directory))?;
-        if let Ok(name) = entry.file_name().into_string() {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
 fn has_extension(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
-fn count_fresh(directory: &Path) -> Result<usize, FoldError> {
-    let names = file_names(directory)?;
-    Ok(names.iter().filter(|name| has_extension(name, "idx") && origin_of(name) == Some(Origin::Fresh)).count())
-}
-
-fn is_recent(path: &Path, within: Duration) -> bool {
-    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
-    // A time in the future is recent as well.
-    modified
-        .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age <= within) || at > SystemTime::now())
-}
-
-/// Whether git's own garbage collection is at work, or was killed not long ago.
-pub(super) fn git_collects_garbage(common: &Path) -> bool {
-    ["gc.pid", "gc.pid.lock", "objects/maintenance.lock"]
-        .iter()
-        .any(|name| is_recent(&common.join(name), GC_BELIEVED_FOR))
-}
-
-/// The lock that one fold at a time holds; `None` if another does. It is free once its file is closed, however the process ends.
-pub(super) fn take_lock(packs: &PackDirectory, common: &Path) -> Result<Option<File>, FoldError> {
-    let directory = common.join("tether");
-    packs.sharing.create_directories(&directory).map_err(FoldError::at("create", &directory))?;
-    let path = directory.join("fold.lock");
-    let file = shared_files::open_or_create(&path).map_err(FoldError::at("open", &path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(FoldError::at("lock", path)(error.into())),
-    }
+fn count_fresh(names: &[String]) -> usize {
+    names.iter().filter(|name| has_extension(name, "idx") && origin_of(name) == Some(Origin::Fresh)).count()
 }
 
 /// Every object in a pack of ours.
@@ -362,7 +281,8 @@ pub(super) fn remove_pack(old: &OldPack) -> Result<(), FoldError> {
     Ok(())
 }
 
-/// What a process that was killed between two steps left: an unfinished file, a pack or `.keep` of ours that no index goes with.
+/// What a process that was killed between two steps left: an unfinished file, a `.keep` of ours that no pack goes with. A pack without
+/// an index is no such thing: it got its index back before.
 fn remove_left_over(directory: &Path) -> Result<(), FoldError> {
     for name in file_names(directory)? {
         let path = directory.join(&name);
@@ -371,13 +291,11 @@ fn remove_left_over(directory: &Path) -> Result<(), FoldError> {
             let _ = fs::remove_file(&path);
             continue;
         }
-        let partial = origin_of(&name).is_some() && (has_extension(&name, "pack") || has_extension(&name, "keep"));
-        if !partial || path.with_extension("idx").exists() || is_recent(&path, LEFT_OVER_AFTER) {
-            continue;
-        }
-        let keep = path.with_extension("keep");
-        if fs::read(&keep).is_ok_and(|content| content == KEEP) {
-            remove_pack(&OldPack { stem: path.with_extension(""), size: 0 })?;
+        let alone = origin_of(&name).is_some()
+            && has_extension(&name, "keep")
+            && !["pack", "idx"].iter().any(|extension| path.with_extension(extension).exists());
+        if alone && !is_recent(&path, LEFT_OVER_AFTER) && fs::read(&path).is_ok_and(|content| content == KEEP) {
+            let _ = fs::remove_file(&path);
         }
     }
     Ok(())

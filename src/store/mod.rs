@@ -15,6 +15,7 @@ pub mod names;
 pub mod objects;
 pub mod sharing;
 pub mod tree;
+mod upkeep;
 
 mod file_refs;
 mod files;
@@ -27,6 +28,7 @@ pub mod merge;
 mod open;
 mod pack;
 mod placed;
+mod reindex;
 pub mod release;
 pub mod runs;
 pub mod singles;

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use gix::ObjectId;
-use gix::hash::{Hasher, Kind};
+use gix::hash::Kind;
 use gix::objs::Find as _;
 use gix::odb::store::init::{Options, Slots};
 
-use super::pack::{HEADER, IndexEntry, Origin, PackDirectory, Temporary, entry_header, finish};
+use super::pack::{HEADER, IndexEntry, Origin, PackDirectory, Temporary, entry_header, finish, object_hasher};
+use super::reindex::{Haste, reindex};
 use super::sharing::Sharing;
 use super::values::{BoxedError, Object, ObjectHeader, ReadObjectError, WriteError};
 
@@ -217,12 +218,6 @@ impl Batch {
     }
 }
 
-fn object_hasher(format: Kind, kind: gix::objs::Kind, size: u64) -> Hasher {
-    let mut hasher = gix::hash::hasher(format);
-    hasher.update(&gix::objs::encode::loose_header(kind, size));
-    hasher
-}
-
 fn compress(content: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     let mut encoder = ZlibEncoder::new(out, Compression::default());
     encoder.write_all(content)?;
@@ -353,6 +348,22 @@ impl ObjectStore {
         if let Ok(Some(found)) = look(&self.database.borrow()) {
             return Ok(Some(found));
         }
+        if let Some(found) = self.look_afresh(id, &look)? {
+            return Ok(Some(found));
+        }
+        let common = self.directory.parent().unwrap_or(&self.directory);
+        match reindex(&self.packs, common, None, Haste::Missing) {
+            Ok(1..) => self.look_afresh(id, &look),
+            // Who may only read has to do with what there is.
+            Ok(0) | Err(_) => Ok(None),
+        }
+    }
+
+    fn look_afresh<T>(
+        &self,
+        id: &gix::oid,
+        look: impl Fn(&Database) -> Result<Option<T>, BoxedError>,
+    ) -> Result<Option<T>, ReadObjectError> {
         let damaged = |source| ReadObjectError::Damaged { id: id.to_owned(), source };
         let counted = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 512 };
         let fresh = open_database(&self.directory, self.packs.format, counted);

@@ -108,6 +108,13 @@ pub(super) fn finish(hasher: Hasher) -> Result<ObjectId, WriteError> {
     hasher.try_finalize().map_err(|error| WriteError::Encode(error.into()))
 }
 
+/// A hasher for an object, with what stands before its content.
+pub(super) fn object_hasher(format: Kind, kind: gix::objs::Kind, size: u64) -> Hasher {
+    let mut hasher = gix::hash::hasher(format);
+    hasher.update(&gix::objs::encode::loose_header(kind, size));
+    hasher
+}
+
 impl PackDirectory {
     /// A new file beside the packs, under a name that no reader looks at.
     pub(super) fn temporary(&self, what: &str) -> Result<Temporary, WriteError> {
@@ -165,38 +172,50 @@ impl PackDirectory {
         origin: Origin,
     ) -> Result<PathBuf, WriteError> {
         pack.file.sync_data().map_err(WriteError::at("sync", &pack.path))?;
-        let mut index = self.temporary("idx")?;
-        index
-            .file
-            .write_all(&index_bytes(entries, checksum, self.format)?)
-            .map_err(WriteError::at("write", &index.path))?;
-        index.file.sync_data().map_err(WriteError::at("sync", &index.path))?;
-
         let stem = self.new_name(origin);
         let named = |extension: &str| self.path.join(format!("{stem}.{extension}"));
-        let named_all = self.name_files(pack, &index, &named);
-        if named_all.is_err() {
+        let published = self.name_pack(pack, &named).and_then(|()| {
+            // Written only now: the longer the pack was there before its index, the less likely is a `git gc` that lists the directory
+            // meanwhile, and has seen the index but not the pack, to take the index for garbage. See `reindex`.
+            self.publish_index(&named("idx"), entries, checksum)
+        });
+        if published.is_err() {
             // Nobody can know of a pack without an index yet.
             let _ = fs::remove_file(named("pack"));
             let _ = fs::remove_file(named("keep"));
         }
-        named_all?;
-        sync_directory(&self.path).map_err(WriteError::at("sync", &self.path))?;
+        published?;
+        if !named("idx").exists() {
+            self.publish_index(&named("idx"), entries, checksum)?;
+        }
         Ok(named("pack"))
     }
 
-    fn name_files(
-        &self,
-        pack: &Temporary,
-        index: &Temporary,
-        named: &dyn Fn(&str) -> PathBuf,
-    ) -> Result<(), WriteError> {
-        let keep = named("keep");
-        let file = OpenOptions::new().write(true).create_new(true).open(&keep);
+    fn name_pack(&self, pack: &Temporary, named: &dyn Fn(&str) -> PathBuf) -> Result<(), WriteError> {
+        self.write_keep(&named("keep"))?;
+        fs::rename(&pack.path, named("pack")).map_err(WriteError::at("create", named("pack")))
+    }
+
+    /// Writes the file that keeps a pack from `git gc`; it must not be there.
+    pub(super) fn write_keep(&self, path: &Path) -> Result<(), WriteError> {
+        let file = OpenOptions::new().write(true).create_new(true).open(path);
         let written = file.and_then(|mut file| file.write_all(KEEP).and_then(|()| self.sharing.adjust_file(&file)));
-        written.map_err(WriteError::at("write", &keep))?;
-        fs::rename(&pack.path, named("pack")).map_err(WriteError::at("create", named("pack")))?;
-        fs::rename(&index.path, named("idx")).map_err(WriteError::at("create", named("idx")))
+        written.map_err(WriteError::at("write", path))
+    }
+
+    /// Writes the index of a pack that is there, durably, and the pack's own name with it.
+    pub(super) fn publish_index(
+        &self,
+        path: &Path,
+        entries: &[IndexEntry],
+        checksum: ObjectId,
+    ) -> Result<(), WriteError> {
+        let mut index = self.temporary("idx")?;
+        let bytes = index_bytes(entries, checksum, self.format)?;
+        index.file.write_all(&bytes).map_err(WriteError::at("write", &index.path))?;
+        index.file.sync_data().map_err(WriteError::at("sync", &index.path))?;
+        fs::rename(&index.path, path).map_err(WriteError::at("create", path))?;
+        sync_directory(&self.path).map_err(WriteError::at("sync", &self.path))
     }
 
     /// Unique, and not the checksum that git takes: two processes that write the same objects get a pack each.

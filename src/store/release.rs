@@ -12,11 +12,9 @@ use std::time::Duration;
 
 use gix::ObjectId;
 
-use super::fold::{
-    FoldError, OldPack, copy_entries, git_collects_garbage, in_multi_pack_index, index_of, kept_packs, remove_pack,
-    take_lock,
-};
+use super::fold::{OldPack, copy_entries, in_multi_pack_index, index_of, kept_packs, remove_pack};
 use super::pack::{HEADER, IndexEntry, Origin, PackDirectory, sync_directory};
+use super::upkeep::{FoldError, git_collects_garbage, take_lock};
 use super::values::WriteError;
 use crate::git::{Git, GitError};
 

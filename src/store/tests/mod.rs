@@ -5,6 +5,7 @@
 mod contract;
 mod folds;
 mod formats;
+mod indexes;
 mod races;
 mod releases;
 mod stops;
