@@ -235,7 +235,7 @@ pub fn make(repository: &Repository, order: &Order) -> Result<Made, MakeError> {
             check_vacant(&order.path)?;
             let start = find_start(repository, &list, order, vanished)?;
             if let Some(vanished) = vanished {
-                remove_admin_dir(&vanished.admin_dir)?;
+                remove_admin_dir(repository, &vanished.admin_dir)?;
             }
             let mark = order.mark.at(Stage::Filling);
             create_directory(&order.path)?;
@@ -451,11 +451,19 @@ fn complete(
     Ok(hook)
 }
 
-/// Removes one admin directory, which must be one: directly below `worktrees` of a common directory.
-pub(super) fn remove_admin_dir(admin_dir: &Path) -> Result<(), MakeError> {
-    match std::fs::remove_dir_all(admin_dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error("remove", admin_dir)(error)),
+/// Removes one admin directory, which must be one: directly below `worktrees` of a common directory. It is no registration any more in one
+/// step: half of one, without its mark say, would be nobody's. The caller holds the lock of those who make worktrees.
+pub(super) fn remove_admin_dir(repository: &Repository, admin_dir: &Path) -> Result<(), MakeError> {
+    let remove = |path: &Path| match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error("remove", path)(error)),
         _ => Ok(()),
+    };
+    let aside = super::worktree_staging::directory(repository);
+    remove(&aside)?;
+    match std::fs::rename(admin_dir, &aside) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(file_error("remove", admin_dir)(error)),
+        Ok(()) => remove(&aside),
     }
 }
 
