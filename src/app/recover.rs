@@ -124,6 +124,7 @@ impl Tether {
 
     /// Recovers: writes down what is true, releases what the dead hold, and does what else is permitted. `told` hears of each step.
     pub fn recover(&self, options: &RecoverOptions, told: &mut dyn FnMut(&StepReport)) -> Result<Recovery, Failure> {
+        options.scope.assumed_dead.require_known(self)?;
         if options.mode == Mode::Plan {
             let planned = self.plan_recovery(options)?;
             return Ok(planned_recovery(planned));
