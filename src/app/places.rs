@@ -25,7 +25,7 @@ use crate::world::worktree_facts::{Expected, PathFacts, look_at};
 use crate::world::worktree_make::{Order, OrderedHead, Vanished, make};
 use crate::world::worktree_mark::{Mark, Stage};
 use crate::world::worktree_remove::{remove, undo};
-use crate::world::worktrees::{Registration, WorktreeList};
+use crate::world::worktrees::{Lock, Registration, WorktreeList};
 
 /// Why a place is saved that a killed recovery had half put back: never what is put back itself.
 pub(super) const HALF_PUT_BACK: &str = "found half put back";
@@ -49,6 +49,11 @@ struct Missing<'a> {
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "it stands where steps answer")]
+/// Whether a registration is what a try of ours began and was killed at: it has never held anything.
+fn is_our_beginning(found: &Registration) -> bool {
+    found.lock == Lock::Initializing && found.mark.as_ref().is_some_and(|mark| mark.stage == Stage::Filling)
+}
+
 fn skipped(why: impl Into<String>) -> Result<PlaceOutcome, Failure> {
     Ok(PlaceOutcome::Skipped(why.into()))
 }
@@ -208,7 +213,7 @@ impl Tether {
         if linked && made_before {
             // Our own half of an earlier try, or what somebody has done there since: saved, as everything is that is written over.
             self.save_environment(run, environment, task.as_ref(), HALF_PUT_BACK)?;
-        } else if !linked {
+        } else if !linked && !found.is_some_and(is_our_beginning) {
             words.extend(self.empty_vanished(&going, found, list)?.words);
         }
         let entry = self.work_to_put_back(run, &environment.id)?;

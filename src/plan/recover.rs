@@ -246,7 +246,7 @@ impl Planner<'_> {
             if matches!(place, Some(PlaceSeen::Unknown(_))) {
                 continue;
             }
-            let half_made = environment.state.is_half_made();
+            let half_made = environment.state.is_half_made() && environment.state != EnvironmentState::Recovering;
             let open = needed_by_open_task(view, environment);
             if self.may(Permission::Recreate) && open && may_be_recreated(environment) {
                 steps.push(Step::RecreateEnvironment { run: run.clone(), environment: environment_id });
