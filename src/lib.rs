@@ -94,6 +94,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests start what they test against"))]
+
 pub mod app;
 pub mod cli;
 pub mod domain;

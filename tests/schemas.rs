@@ -182,6 +182,10 @@ fn environments_and_checkpoints_answer_as_their_schemas_say() {
     assert_valid("recovery", &repository.json(&["verify"]));
     assert_valid("run", &repository.json(&["show", "build"]));
     assert_valid("doctor", &repository.json(&["doctor"]));
+    assert_valid("gc", &repository.json(&["gc"]));
+    let watching =
+        repository.command("sh").args(["-c", "timeout 10 git-tether watch --json | head -n 1"]).output().unwrap();
+    assert_valid("watch", &serde_json::from_slice(&watching.stdout).unwrap());
     let stream = repository.answer(&["recover", "--json=stream"]);
     assert!(stream.lines().count() > 0, "no environment was recovered");
     for line in stream.lines() {
@@ -190,6 +194,31 @@ fn environments_and_checkpoints_answer_as_their_schemas_say() {
     assert_valid("task", &repository.json(&["task", "cancel", "build/compile"]));
     assert_valid("environment", &repository.json(&["env", "remove", "build/tree"]));
     assert_valid("report", &repository.json(&["report", "build"]));
+}
+
+#[test]
+fn gates_restorations_and_saved_work_answer_as_their_schemas_say() {
+    let repository = Repository::new();
+    repository.json(&["start", "build"]);
+    repository.json(&["task", "add", "build/compile", "--require", "approval"]);
+    let ask = ["ask", "build", "--prompt", "Which one?", "--id", "which", "--choice", "a", "--choice", "b"];
+    assert_valid("gate", &repository.json(&ask));
+    let waiting = repository.json(&["waiting"]);
+    assert_eq!(waiting["waiting"].as_array().unwrap().len(), 2, "{waiting}");
+    assert_valid("waiting", &waiting);
+    assert_valid("run", &repository.json(&["restore", "build"]));
+    assert_valid("run", &repository.json(&["show", "build", "--restoration"]));
+    assert_valid("gate", &repository.json(&["answer", "build/which", "a", "--token", "k"]));
+    assert_valid("gate", &repository.json(&["approve", "build/approval-compile", "--note", "fine"]));
+    repository.json(&["env", "add", "build/compile", "--mode", "git_worktree", "--id", "tree"]);
+    let environment = repository.json(&["env", "show", "build/tree"]);
+    std::fs::write(Path::new(environment["environment"]["spec"]["path"].as_str().unwrap()).join("new"), "new\n")
+        .unwrap();
+    repository.json(&["task", "start", "build/compile"]);
+    repository.json(&["checkpoint", "build/compile", "--boundary", "half"]);
+    let saved = repository.json(&["salvage", "list"]);
+    assert_eq!(saved["saved"].as_array().unwrap().len(), 1, "{saved}");
+    assert_valid("salvage", &saved);
 }
 
 #[test]

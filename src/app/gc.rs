@@ -262,7 +262,7 @@ mod tests {
             run("orphan", Some("gone"), long_ago),
         ];
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        let gone = runs_past_retention(views.iter(), now, Duration::from_hours(2160));
+        let gone = runs_past_retention(views.iter(), now, crate::domain::time::parse_duration("90d").unwrap());
         let gone: Vec<_> = gone.iter().map(RunId::as_str).collect();
         assert_eq!(gone, ["old", "old-child", "old-parent", "orphan"]);
     }

@@ -10,6 +10,7 @@ use crate::app::failure::Failure;
 use crate::app::tether::Tether;
 use crate::domain::ids::{Oid, RunId, SessionId, TaskId};
 use crate::domain::session::ProcessFingerprint;
+use crate::git::shared_files;
 
 fn failed(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
     let message = format!("could not {what} {}: {error}", path.display());
@@ -81,11 +82,16 @@ impl Tether {
     pub(super) fn note_saved_here(&self, run: &str, snapshot: &Oid) -> Result<(), Failure> {
         let path = self.saved_here_file(run);
         let parent = path.parent().unwrap_or(&path);
-        std::fs::create_dir_all(parent).map_err(|error| failed("create", parent, &error))?;
+        shared_files::create_directories(parent).map_err(|error| failed("create", parent, &error))?;
         // One short line, appended in one write: two processes never mix theirs.
         let file = std::fs::OpenOptions::new().append(true).create(true).open(&path);
-        file.and_then(|mut file| file.write_all(format!("{snapshot}\n").as_bytes()))
-            .map_err(|error| failed("write", &path, &error))
+        file.and_then(|mut file| {
+            file.write_all(format!("{snapshot}\n").as_bytes())?;
+            // Who did not make the file need not, and may not, change its mode.
+            let _ = shared_files::hand_on(&file, &path);
+            Ok(())
+        })
+        .map_err(|error| failed("write", &path, &error))
     }
 
     /// Whether this machine itself made a snapshot.
@@ -97,11 +103,12 @@ impl Tether {
     #[allow(clippy::unused_self, reason = "only who has the repository open writes beside it")]
     pub(super) fn write_local(&self, path: &std::path::Path, content: &[u8]) -> Result<(), Failure> {
         let parent = path.parent().unwrap_or(path);
-        std::fs::create_dir_all(parent).map_err(|error| failed("create", parent, &error))?;
+        shared_files::create_directories(parent).map_err(|error| failed("create", parent, &error))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // No id begins with a dot: nobody takes it for a file of that name.
         let scratch = path.with_file_name(format!(".{name}.tmp-{}", std::process::id()));
         let written = std::fs::File::create(&scratch).and_then(|mut file| {
+            shared_files::hand_on(&file, &scratch)?;
             file.write_all(content)?;
             file.sync_all()
         });

@@ -124,6 +124,7 @@ impl Tether {
 
     /// Recovers: writes down what is true, releases what the dead hold, and does what else is permitted. `told` hears of each step.
     pub fn recover(&self, options: &RecoverOptions, told: &mut dyn FnMut(&StepReport)) -> Result<Recovery, Failure> {
+        options.scope.assumed_dead.require_known(self)?;
         if options.mode == Mode::Plan {
             let planned = self.plan_recovery(options)?;
             return Ok(planned_recovery(planned));
@@ -195,8 +196,7 @@ impl Tether {
         let failed = |error: std::io::Error| {
             Failure::fatal("recovery_lock", format!("could not lock {}: {error}", path.display()))
         };
-        std::fs::create_dir_all(self.repository().tether_dir()).map_err(failed)?;
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        let file = crate::git::shared_files::open_or_create(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => {

@@ -215,13 +215,16 @@ impl Tether {
             return Err(refused("invalid_path", "nothing is restored into a `.git`"));
         }
         let absolute = self.repository().surroundings().directory().join(path);
+        if let Some(link) = paths::find_symlink_on(&absolute) {
+            let refusal = refused("through_symlink", &format!("{} is a symlink", link.display()));
+            return Err(match paths::resolve(&absolute) {
+                Ok(real) => refusal.hint(format!("its real path is {}", real.display())),
+                Err(_) => refusal,
+            });
+        }
         let real = paths::resolve(&absolute).map_err(|error| refused("invalid_path", &chain_of(&error)))?;
         if real.starts_with(self.repository().common_dir()) {
             return Err(refused("invalid_path", "it lies in the repository's git directory"));
-        }
-        if let Some(link) = paths::find_symlink_on(&absolute) {
-            let refusal = refused("through_symlink", &format!("{} is a symlink", link.display()));
-            return Err(refusal.hint(format!("its real path is {}", real.display())));
         }
         match paths::look_at(&real) {
             Occupancy::Gone | Occupancy::EmptyDirectory => Ok(real),

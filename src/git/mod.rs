@@ -8,9 +8,11 @@ mod open;
 mod open_error;
 mod program;
 pub mod settings;
+pub mod shared_files;
 
 pub use command_line_configuration::ConfigurationParametersError;
 pub use format::RefStorage;
+pub(crate) use open::without_overrides;
 pub use open::{ConfigurationScope, Identity, Repository, Role, Surroundings};
 pub use open_error::OpenError;
 pub use program::{Git, GitError, GitOutput, Hooks, TIES_TO_A_REPOSITORY};

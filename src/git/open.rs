@@ -26,6 +26,16 @@ pub struct Surroundings {
     directory: PathBuf,
     variables: BTreeMap<OsString, OsString>,
     configuration: ConfigurationScope,
+    overrides: Overrides,
+}
+
+/// Whether variables of this process count that say which worktree, index or identity a repository has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Overrides {
+    /// They do: the repository is the one that they speak of.
+    Count,
+    /// They do not: they speak of another worktree (a hook's, say).
+    AreOfAnother,
 }
 
 /// Which configuration files are read.
@@ -72,7 +82,7 @@ impl Surroundings {
         let directory =
             std::env::current_dir().map_err(|source| OpenError::Resolve { path: PathBuf::from("."), source })?;
         let variables = std::env::vars_os().filter(|(name, _)| is_read_by_us(name)).collect();
-        Ok(Self { directory, variables, configuration: ConfigurationScope::AsGit })
+        Ok(Self { directory, variables, configuration: ConfigurationScope::AsGit, overrides: Overrides::Count })
     }
 
     /// Nothing but a directory.
@@ -81,6 +91,7 @@ impl Surroundings {
             directory: directory.into(),
             variables: BTreeMap::new(),
             configuration: ConfigurationScope::RepositoryOnly,
+            overrides: Overrides::Count,
         }
     }
 
@@ -135,6 +146,7 @@ impl Repository {
     pub fn open_at(&self, directory: &Path) -> Result<Self, OpenError> {
         let mut surroundings = self.surroundings.clone();
         directory.clone_into(&mut surroundings.directory);
+        surroundings.overrides = Overrides::AreOfAnother;
         for name in ["GIT_DIR", "TETHER_GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
             surroundings.variables.remove(OsStr::new(name));
         }
@@ -184,7 +196,10 @@ impl Repository {
             }
             // The library knows no `safe.directory` of the command line, and would go on without the repository's settings.
             gix = open_options(&surroundings)?
-                .filter_config_section(|_| true)
+                .filter_config_section(match surroundings.overrides {
+                    Overrides::Count => |_| true,
+                    Overrides::AreOfAnother => |section| !overrides_a_repository(section),
+                })
                 .open_path_as_is(true)
                 .open(gix.git_dir())
                 .map_err(|source| OpenError::Open { path, source })?
@@ -342,7 +357,22 @@ fn open_options(surroundings: &Surroundings) -> Result<gix::open::Options, OpenE
         }
         gix::bstr::BString::from(text)
     });
-    Ok(options.cli_overrides(overrides).object_store_slots(ROOM_FOR_PACKS))
+    let options = options.cli_overrides(overrides).object_store_slots(ROOM_FOR_PACKS);
+    Ok(match surroundings.overrides {
+        Overrides::Count => options,
+        Overrides::AreOfAnother => without_overrides(options),
+    })
+}
+
+/// Options under which no variable of this process says which worktree, index or identity the repository has. The library reads such
+/// variables itself, and shows them as settings. There is room for packs that others add meanwhile.
+pub(crate) fn without_overrides(options: gix::open::Options) -> gix::open::Options {
+    let options = options.object_store_slots(ROOM_FOR_PACKS);
+    options.filter_config_section(|section| section.trust == gix::sec::Trust::Full && !overrides_a_repository(section))
+}
+
+fn overrides_a_repository(section: &gix::config::file::Metadata) -> bool {
+    section.source == gix::config::Source::EnvOverride
 }
 
 fn classify(path: PathBuf, source: gix::Error) -> OpenError {

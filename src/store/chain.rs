@@ -9,26 +9,13 @@ use std::time::Duration;
 use gix::ObjectId;
 use gix::actor::Signature;
 use gix::date::Time;
-use gix::objs::{Commit, CommitRef, Kind, WriteTo};
+use gix::objs::{Commit, Kind, WriteTo};
 
-use super::backend::{
-    Backend, BoxedError, Expected, New, ReadObjectError, ReadRefError, RefValue, SwapError, WriteError,
-};
+use super::backend::{Backend, Expected, New, ReadRefError, RefValue, SwapError, WriteError};
+pub use super::commit::{ChainCommit, CommitError, Identity, read_at, read_commit};
 use super::names::RefName;
 use super::objects::Batch;
 use super::tree::{self, Change, TreeError};
-
-/// A commit above this is not ours.
-const LARGEST_COMMIT: u64 = 1 << 20;
-
-/// Who a commit says it is by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// A name for people.
-    pub name: String,
-    /// An address.
-    pub email: String,
-}
 
 /// What a path shall hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,22 +93,6 @@ impl AppendError {
             Self::Swap(SwapError::Lost { found: RefValue::Absent | RefValue::Id(_), .. } | SwapError::Busy { .. })
         )
     }
-}
-
-/// Why a commit could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    /// The object could not be read, or is no commit.
-    #[error(transparent)]
-    Read(#[from] ReadObjectError),
-    /// Its bytes are no commit.
-    #[error("commit {id} is damaged")]
-    Damaged {
-        /// Its id.
-        id: ObjectId,
-        /// What is wrong.
-        source: BoxedError,
-    },
 }
 
 /// Appends one commit to the chain at `name`, whose tip must be `expected`, and returns it: the new tip, on disk.
@@ -398,42 +369,6 @@ pub fn transact_with<T, E: std::error::Error + 'static>(
     }
 }
 
-/// One commit of a chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChainCommit {
-    /// Its id.
-    pub id: ObjectId,
-    /// Its tree: what [`tree::read`] and its fellows take.
-    pub tree: ObjectId,
-    /// Its parents; the first is the one before it in the chain.
-    pub parents: Vec<ObjectId>,
-    /// Who it says it is by.
-    pub author: Identity,
-    /// When its author says it was.
-    pub time: Time,
-    /// What it says to people; bytes that are no UTF-8 are replaced.
-    pub message: String,
-}
-
-/// Reads a commit.
-pub fn read_commit(backend: &dyn Backend, id: ObjectId) -> Result<ChainCommit, CommitError> {
-    let object = backend.read(&id, LARGEST_COMMIT)?;
-    if object.kind != Kind::Commit {
-        return Err(ReadObjectError::Kind { id, found: object.kind, wanted: Kind::Commit }.into());
-    }
-    let damaged = |source: gix::Error| CommitError::Damaged { id, source: source.into() };
-    let commit = CommitRef::from_bytes(&object.data, backend.object_format()).map_err(damaged)?;
-    let author = commit.author().map_err(damaged)?;
-    Ok(ChainCommit {
-        id,
-        tree: commit.tree(),
-        parents: commit.parents().collect(),
-        author: Identity { name: author.name.to_string(), email: author.email.to_string() },
-        time: author.time().unwrap_or_default(),
-        message: commit.message.to_string(),
-    })
-}
-
 /// Which parents history follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follow {
@@ -516,14 +451,4 @@ impl Iterator for History<'_> {
         }
         Some(Ok(commit))
     }
-}
-
-/// Reads the file at a logical path as a commit of the chain has it.
-pub fn read_at(
-    backend: &dyn Backend,
-    commit: &ChainCommit,
-    path: &str,
-    limit: u64,
-) -> Result<Option<Vec<u8>>, TreeError> {
-    tree::read(backend, commit.tree, path, limit)
 }

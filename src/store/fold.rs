@@ -16,6 +16,7 @@ use rustix::fs::FlockOperation;
 
 use super::pack::{HEADER, IndexEntry, KEEP, Origin, PackDirectory, TEMPORARY, origin_of};
 use super::values::{BoxedError, WriteError};
+use crate::git::shared_files;
 
 /// So many packs of one batch each set a fold off.
 const MANY: usize = 32;
@@ -174,8 +175,7 @@ pub(super) fn take_lock(packs: &PackDirectory, common: &Path) -> Result<Option<F
     let directory = common.join("tether");
     packs.sharing.create_directories(&directory).map_err(FoldError::at("create", &directory))?;
     let path = directory.join("fold.lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(FoldError::at("open", &path))?;
+    let file = shared_files::open_or_create(&path).map_err(FoldError::at("open", &path))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use super::names::{RefName, RefPrefix};
 use super::sharing::Sharing;
 use super::values::{ClearedLock, SwapError};
+use crate::git::shared_files;
 
 /// How long a lock that somebody holds is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -247,8 +248,7 @@ impl Locks {
     /// Removes a stale lock, and what marks it.
     pub(super) fn clear(&self, stale: &StaleLock) -> Result<ClearedLock, LockError> {
         let path = self.directory().join(".clearing");
-        let guard = File::options().create(true).truncate(false).write(true).open(&path);
-        let guard = guard.map_err(LockError::at("open", &path))?;
+        let guard = shared_files::open_or_create(&path).map_err(LockError::at("open", &path))?;
         // One at a time: between the look and the removal, nobody else can have freed the name for a new lock.
         rustix::fs::flock(&guard, FlockOperation::LockExclusive)
             .map_err(|error| LockError::at("lock", &path)(error.into()))?;

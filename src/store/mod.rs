@@ -7,6 +7,7 @@ mod archive;
 pub mod backend;
 pub mod chain;
 pub mod checkup;
+mod commit;
 pub mod fold;
 pub mod memory;
 mod mend;

@@ -91,6 +91,10 @@ pub fn open(repository: &gix::Repository) -> Result<Box<dyn Backend>, OpenError>
     let format = repository.object_hash();
     let ref_storage = check_format(&common.join("config"))?;
     let sharing = sharing_of(repository);
+    if sharing != Sharing::Umask {
+        // What is made in it is as open as it is. Where it cannot be made, whoever writes will say so.
+        let _ = sharing.create_directories(&common.join("tether"));
+    }
     let directory = common.join("objects");
     let objects = ObjectStore::open(directory.clone(), format, sharing)
         .map_err(|source| OpenError::Objects { path: directory, source })?;

@@ -4,11 +4,12 @@
 //! Invariant: a turn is courtesy. What keeps a ref right is its compare-and-swap, which holds against everybody, turn or not; so
 //! whoever cannot have one goes on without.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::names::RefName;
+use crate::git::shared_files;
 
 /// How many lock files there are; refs share them.
 const STRIPES: u32 = 64;
@@ -27,12 +28,7 @@ pub struct Turn {
 pub(super) fn wait(common: &Path, name: &RefName) -> Option<Turn> {
     let directory = common.join("tether/turns");
     let path = directory.join(format!("{:02x}", crc32fast::hash(name.as_str().as_bytes()) % STRIPES));
-    let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = open().or_else(|_| {
-        std::fs::create_dir_all(&directory)?;
-        open()
-    });
-    let file = file.ok()?;
+    let file = shared_files::open_or_create(&path).ok()?;
     let ends = Instant::now() + PATIENCE;
     loop {
         match file.try_lock() {

@@ -4,8 +4,8 @@
 //! dead. Invariant: only the lock of a file that still stands under its name counts, so that clearing stale files and taking a lock
 //! can race; an unlocked file proves nothing but that nobody holds it now.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use super::processes;
+use crate::git::shared_files;
 
 /// Probes take the lock for a moment; a holder waits that out.
 const PATIENCE_WITH_PROBES: Duration = Duration::from_millis(200);
@@ -97,7 +98,7 @@ impl SignsOfLife {
         create_parent(&path)?;
         let patience_ends = Instant::now() + PATIENCE_WITH_PROBES;
         loop {
-            let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+            let opened = shared_files::open_or_create(&path);
             let file = opened.map_err(failed("open", &path))?;
             match file.try_lock() {
                 Ok(()) if is_still_named(&file, &path) => return Ok(LiveLock { file, path }),
@@ -142,7 +143,11 @@ impl SignsOfLife {
         create_parent(&path)?;
         let scratch = path.with_file_name(format!(".{session}.tmp-{}", std::process::id()));
         let text = format!("{}\n", at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
-        std::fs::write(&scratch, text).map_err(failed("write", &scratch))?;
+        let written = File::create(&scratch).and_then(|mut file| {
+            shared_files::hand_on(&file, &scratch)?;
+            file.write_all(text.as_bytes())
+        });
+        written.map_err(failed("write", &scratch))?;
         std::fs::rename(&scratch, &path).map_err(failed("replace", &path))
     }
 
@@ -241,7 +246,7 @@ fn is_still_named(file: &File, path: &Path) -> bool {
 
 fn create_parent(path: &Path) -> Result<(), LiveError> {
     let parent = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(parent).map_err(failed("create", parent))
+    shared_files::create_directories(parent).map_err(failed("create", parent))
 }
 
 fn remove_if_there(path: &Path) -> Result<(), LiveError> {

@@ -4,11 +4,13 @@
 //! Invariant: the kernel drops it when its holder dies, and no child inherits it, so that a live maker is told from a dead one even
 //! if a hook or setup of the dead one goes on; only the lock of a file that still stands under its name counts.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use crate::git::shared_files;
 
 /// Probes take the lock for a moment; a maker waits that out.
 const PATIENCE_WITH_PROBES: Duration = Duration::from_millis(200);
@@ -39,8 +41,7 @@ impl MakingLock {
         let path = path_of(tether_dir, run, environment);
         let patience_ends = Instant::now() + PATIENCE_WITH_PROBES;
         loop {
-            std::fs::create_dir_all(path.parent().unwrap_or(tether_dir))?;
-            let file = match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path) {
+            let file = match shared_files::open_or_create(&path) {
                 // The last holder took the empty directory with it.
                 Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < patience_ends => continue,
                 opened => opened?,

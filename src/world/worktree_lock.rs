@@ -3,9 +3,11 @@
 //! Owns: `<common dir>/tether/worktree.lock`. Must not know: what is done under it.
 //! Invariant: a git program that we started under it holds it too, so that one which outlives us is waited for, not raced.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use crate::git::shared_files;
 
 #[derive(Debug)]
 pub(super) struct WorktreeLock {
@@ -37,9 +39,7 @@ impl WorktreeLock {
     pub(super) fn take(tether_dir: &Path, patience: Duration) -> Result<Self, WorktreeLockError> {
         let path = tether_dir.join("worktree.lock");
         let failed = |source| WorktreeLockError::File { path: path.clone(), source };
-        std::fs::create_dir_all(tether_dir).map_err(failed)?;
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let file = shared_files::open_or_create(&path).map_err(failed)?;
         let start = Instant::now();
         loop {
             match file.try_lock() {

@@ -193,9 +193,7 @@ impl Tether {
         let failed = |error: &std::io::Error| {
             Failure::fatal("local_file", format!("could not open {}: {error}", path.display()))
         };
-        std::fs::create_dir_all(self.repository().tether_dir()).map_err(|error| failed(&error))?;
-        let opened = std::fs::File::options().create(true).truncate(false).write(true).open(&path);
-        let file = opened.map_err(|error| failed(&error))?;
+        let file = crate::git::shared_files::open_or_create(&path).map_err(|error| failed(&error))?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(file),
             Err(rustix::io::Errno::WOULDBLOCK) => {

@@ -37,8 +37,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     restart: bool,
     /// How many tasks run at once.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    jobs: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
     /// A session, or host:H, that you know to be gone.
     #[arg(long, value_name = "S|host:H")]
     assume_dead: Vec<String>,
@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcom
             .map(|(_, permission)| permission)
             .collect::<BTreeSet<_>>(),
         mode: if arguments.dry_run { Mode::Plan } else { Mode::Apply },
-        jobs: arguments.jobs,
+        jobs: usize::from(arguments.jobs),
     };
     let stream = json == Some(JsonForm::Stream);
     let tether = Tether::open()?;

@@ -4,7 +4,7 @@
 //! `GIT_WORK_TREE`) have no effect, and a directory that answers for another git directory is refused.
 
 use super::SaveError;
-use crate::git::Git;
+use crate::git::{Git, without_overrides};
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use rustix::fs::Stat;
@@ -66,9 +66,9 @@ impl FileMark {
     }
 }
 
-/// Opens the repository at `path` (a worktree or a git directory) as git would for its owner.
+/// Opens the repository at `path` (a worktree or a git directory) as git would for its owner, and as if no hook had started us.
 pub(super) fn open_repository(path: &Path) -> Result<gix::ThreadSafeRepository, SaveError> {
-    let options = gix::open::Options::default().bail_if_untrusted(true);
+    let options = without_overrides(gix::open::Options::default().bail_if_untrusted(true));
     gix::ThreadSafeRepository::open_opts(path, options)
         .map_err(|source| SaveError::Open { path: path.to_owned(), source: source.into() })
 }
