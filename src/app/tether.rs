@@ -40,7 +40,7 @@ impl Tether {
         let identity = Identity { name: identity.name, email: identity.email };
         let mut ledger = Ledger::new(backend, identity, author);
         ledger.set_reporter(crate::app::report::report_at_end);
-        Ok(Self { ledger, repository, host, clock })
+        Ok(Self { repository, ledger, host, clock })
     }
 
     /// The repository.

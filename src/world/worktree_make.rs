@@ -35,8 +35,19 @@ pub struct Order {
     pub mark: Mark,
     /// What to do with a registration of ours whose directory has vanished.
     pub vanished: Vanished,
+    /// Whether the user's `post-checkout` hook hears of it.
+    pub announced: Announced,
     /// How long to wait for others that make worktrees.
     pub patience: Duration,
+}
+
+/// Whether the user's hook hears of a new worktree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// `post-checkout` is run, as `git worktree add` does.
+    ByHook,
+    /// Nothing of the user's is run.
+    No,
 }
 
 /// What the HEAD of a new worktree is to be.
@@ -438,7 +449,7 @@ fn complete(
     lock: &WorktreeLock,
 ) -> Result<HookOutcome, MakeError> {
     remove_file(&admin_dir.join("locked"))?;
-    let hook = if repository.has_hook("post-checkout") {
+    let hook = if order.announced == Announced::ByHook && repository.has_hook("post-checkout") {
         lock.keep_from_children().map_err(file_error("keep the lock of", admin_dir))?;
         let null = ObjectId::null(repository.object_hash()).to_string();
         let git = repository.git_in(&order.path).with_hooks(Hooks::AsConfigured);

@@ -75,8 +75,8 @@ pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcom
         }
         if hook_works {
             let wrong = tether.tell_recovery_hook(&line).unwrap_or_else(|failure| Some(failure.message));
-            // A hook that fails once is not asked again: it would hold up the recovery each time.
-            hook_works = wrong.is_none();
+            // One that hangs would hold up the recovery each time; one that merely refuses hears of everything.
+            hook_works = wrong.as_ref().is_none_or(|wrong| !wrong.contains("took longer"));
             if let Some(wrong) = wrong {
                 crate::cli::narrate(&format!("warning: {wrong}"));
             }
