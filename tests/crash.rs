@@ -156,7 +156,7 @@ fn git(repository: &Repository, arguments: &[&str]) -> Output {
 
 fn git_at(repository: &Repository, path: &Path, arguments: &[&str]) -> String {
     let output = repository.command("git").current_dir(path).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", show(&output));
+    assert!(output.status.success(), "{arguments:?} in {}: {}", path.display(), show(&output));
     text(&output.stdout).trim_end().to_owned()
 }
 
@@ -384,8 +384,9 @@ fn recover_that_makes_a_worktree_anew() {
     let check = |repository: &Repository, point: &Point| {
         let shown = repository.json(&["env", "show", "r/e"]);
         let path = Path::new(shown["environment"]["spec"]["path"].as_str().unwrap()).to_owned();
-        assert_eq!(git_at(repository, &path, &["rev-parse", "--abbrev-ref", "HEAD"]), "topic", "{point:?}");
         assert_eq!(shown["environment"]["state"], "ready", "{point:?}");
+        assert!(path.join(".git").is_file(), "{point:?}: {shown:#}");
+        assert_eq!(git_at(repository, &path, &["rev-parse", "--abbrev-ref", "HEAD"]), "topic", "{point:?}");
     };
     let scenario = Scenario {
         name: "recover --recreate",

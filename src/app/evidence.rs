@@ -34,6 +34,11 @@ impl AssumedDead {
         Ok(assumed)
     }
 
+    /// Refuses a session that is not recorded: a slip of the fingers must not look like success.
+    pub fn require_known(&self, tether: &Tether) -> Result<(), Failure> {
+        self.sessions.iter().try_for_each(|session| tether.require_session(session).map(drop))
+    }
+
     fn covers(&self, session: &Session) -> bool {
         self.sessions.contains(&session.id) || self.hosts.contains(&session.process.host)
     }

@@ -77,7 +77,10 @@ impl Failure {
     pub fn unknown<'a>(what: &'static str, id: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let failure = Self::fatal(unknown_code(what), format!("there is no {what} {id}"));
         let near = near_matches(id, known);
-        if near.is_empty() { failure } else { failure.hint(format!("did you mean {}?", near.join(" or "))) }
+        if near.is_empty() {
+            return failure.hint(where_listed(what));
+        }
+        failure.hint(format!("did you mean {}?", near.join(" or ")))
     }
 }
 
@@ -86,11 +89,28 @@ pub fn near_matches<'a>(id: &str, known: impl IntoIterator<Item = &'a str>) -> V
     let mut near: Vec<_> = known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(name, id), name))
-        .filter(|(distance, name)| *distance <= 2.max(id.len() / 3) || name.starts_with(id) || id.starts_with(name))
+        .filter(|(distance, name)| {
+            let alike = *distance <= 1.max(id.len() / 3) && *distance < id.len().min(name.len());
+            alike || name.starts_with(id) || (name.len() > 1 && id.starts_with(name))
+        })
         .collect();
     near.sort_unstable();
     near.dedup();
     near.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+/// Where the things of a kind are listed.
+fn where_listed(what: &str) -> &'static str {
+    match what {
+        "task" => "`git tether task list` lists the tasks",
+        "environment" => "`git tether env list` lists the environments",
+        "session" => "`git tether session list --all` lists the sessions",
+        "gate" => "`git tether waiting` lists the gates that wait",
+        "pool" => "`git tether pool show` lists the pools",
+        "claim" => "`git tether claim list` lists the claims",
+        "saved work" => "`git tether salvage list` lists what is saved",
+        _ => "`git tether status` lists the runs",
+    }
 }
 
 fn unknown_code(what: &str) -> &'static str {
@@ -286,7 +306,9 @@ impl From<RefusedTransition> for Failure {
     fn from(refused: RefusedTransition) -> Self {
         let message = refused.to_string();
         match refused {
-            RefusedTransition::Unknown { what, .. } => Self::fatal(unknown_code(what), message),
+            RefusedTransition::Unknown { what, .. } => {
+                Self::fatal(unknown_code(what), message).hint(where_listed(what))
+            }
             RefusedTransition::Exists { what, .. } => Self::fatal(
                 match what {
                     "task" => "task_exists",
@@ -298,7 +320,9 @@ impl From<RefusedTransition> for Failure {
             ),
             RefusedTransition::IllegalTask { .. }
             | RefusedTransition::IllegalRun { .. }
-            | RefusedTransition::IllegalEnvironment { .. } => Self::fatal("illegal_transition", message),
+            | RefusedTransition::IllegalEnvironment { .. } => {
+                Self::fatal("illegal_transition", message).hint("`git tether show RUN` shows how things stand")
+            }
             RefusedTransition::RunEnded { .. } => Self::fatal("run_ended", message),
             RefusedTransition::RunPaused { run } => {
                 Self::fatal("run_paused", message).hint(format!("let it go on with `git tether unpause {run}`"))
@@ -318,7 +342,9 @@ impl From<RefusedTransition> for Failure {
             }
             RefusedTransition::WrongDecision { hint, .. } => Self::fatal("wrong_decision", message).hint(hint),
             RefusedTransition::NotOffered { .. } => Self::usage("not_offered", message),
-            RefusedTransition::OutOfRange { .. } => Self::usage("out_of_range", message),
+            RefusedTransition::OutOfRange { allowed, .. } => {
+                Self::usage("out_of_range", message).hint(format!("give a value within {allowed}"))
+            }
         }
     }
 }

@@ -248,7 +248,11 @@ impl Tether {
     /// Asks the process of a session to end, if it is one of this machine that still is what was recorded.
     pub(super) fn end_command_of(&self, session: &SessionId) -> Result<Option<String>, Failure> {
         let Some(recorded) = self.ledger().read_single::<Session>(session)? else { return Ok(None) };
-        let target = self.command_process(session).unwrap_or(recorded.process);
+        let target = match self.command_process(session) {
+            Some(command) => command,
+            None if recorded.status.is_terminal() => return Ok(None),
+            None => recorded.process,
+        };
         let (Some(pid), Some(start_time)) = (target.pid, target.start_time) else { return Ok(None) };
         let fingerprint = Fingerprint {
             host: target.host.0,

@@ -19,7 +19,7 @@ use crate::git::settings::SETUP;
 use crate::world::making_lock::{MakingLock, Taken};
 use crate::world::paths::{self, Mounts};
 use crate::world::supervise::run_setup;
-use crate::world::worktree_make::{self, MakeError, Order, OrderedHead, Vanished};
+use crate::world::worktree_make::{self, Announced, MakeError, Order, OrderedHead, Vanished};
 use crate::world::worktree_mark::Mark;
 use crate::world::worktree_remove::RemoveError;
 use crate::world::worktrees::{Registration, WorktreeList, read_worktrees};
@@ -168,6 +168,7 @@ impl Tether {
             head: self.ordered_head(worktree, list.find_marked(&mark))?.ok_or_else(incomplete)?,
             mark,
             vanished: Vanished::Refuse,
+            announced: Announced::ByHook,
             patience: PATIENCE,
         })
     }

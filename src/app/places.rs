@@ -22,10 +22,10 @@ use crate::domain::view::RunView;
 use crate::store::runs::Need;
 use crate::world::paths::{self, Occupancy};
 use crate::world::worktree_facts::{Expected, PathFacts, look_at};
-use crate::world::worktree_make::{Order, OrderedHead, Vanished, make};
+use crate::world::worktree_make::{Announced, Order, OrderedHead, Vanished, make};
 use crate::world::worktree_mark::{Mark, Stage};
 use crate::world::worktree_remove::{remove, undo};
-use crate::world::worktrees::{Registration, WorktreeList};
+use crate::world::worktrees::{Lock, Registration, WorktreeList};
 
 /// Why a place is saved that a killed recovery had half put back: never what is put back itself.
 pub(super) const HALF_PUT_BACK: &str = "found half put back";
@@ -46,6 +46,11 @@ struct Missing<'a> {
     run: &'a RunId,
     environment: &'a Environment,
     task: Option<TaskId>,
+}
+
+/// Whether a registration is what a try of ours began and was killed at: it has never held anything.
+fn is_our_beginning(found: &Registration) -> bool {
+    found.lock == Lock::Initializing && found.mark.as_ref().is_some_and(|mark| mark.stage == Stage::Filling)
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "it stands where steps answer")]
@@ -208,7 +213,7 @@ impl Tether {
         if linked && made_before {
             // Our own half of an earlier try, or what somebody has done there since: saved, as everything is that is written over.
             self.save_environment(run, environment, task.as_ref(), HALF_PUT_BACK)?;
-        } else if !linked {
+        } else if !linked && !found.is_some_and(is_our_beginning) {
             words.extend(self.empty_vanished(&going, found, list)?.words);
         }
         let entry = self.work_to_put_back(run, &environment.id)?;
@@ -219,6 +224,7 @@ impl Tether {
             head: back.head.clone(),
             mark: Mark::of(run.as_str(), environment.id.as_str()),
             vanished: Vanished::Replace,
+            announced: Announced::No,
             patience: PATIENCE,
         };
         let made = make(self.repository(), &order).map_err(|error| make_failure(&error))?;
@@ -369,6 +375,7 @@ impl Tether {
             head: OrderedHead::Detached(gix::ObjectId::null(self.repository().object_hash())),
             mark: mark.clone(),
             vanished: Vanished::Refuse,
+            announced: Announced::No,
             patience: PATIENCE,
         };
         if mark.stage == Stage::Filling {
@@ -426,7 +433,9 @@ impl Tether {
 fn reason_to_clean(view: &RunView, environment: &Environment) -> Result<String, String> {
     let tasks: Vec<_> = view.tasks.values().filter(|task| task.environment.as_ref() == Some(&environment.id)).collect();
     let over = view.run.status.is_terminal() && view.run.fixed_by.is_some();
-    if let Some(open) = tasks.iter().find(|task| !over && !task.state.is_terminal()) {
+    // What was never finished holds nothing that a task could need: it is undone, and can be made again.
+    let half_made = environment.state.is_half_made();
+    if let Some(open) = tasks.iter().find(|task| !over && !half_made && !task.state.is_terminal()) {
         return Err(format!("task {} needs it ({})", open.id, open.state));
     }
     let all = |state: TaskState| tasks.iter().all(|task| task.state == state);

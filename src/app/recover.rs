@@ -20,7 +20,6 @@ use crate::git::settings::RECOVERY_HOOK;
 use crate::plan::finding::{Finding, FindingCode};
 use crate::plan::recover::{Permission, Plan, plan};
 use crate::plan::step::Step;
-use crate::plan::verify::find;
 use crate::store::journal::JournalLine;
 use crate::store::runs::{Need, Proposal};
 use crate::world::supervise::hook::{Told, tell};
@@ -116,14 +115,14 @@ impl Tether {
     pub fn verify(&self, scope: &Scope) -> Result<Recovery, Failure> {
         let records = self.read_records(scope)?;
         let seen = self.observe(&records, scope)?;
-        let findings = find(&records, &seen);
-        let resumable = plan(&records, &seen, &BTreeSet::new()).resumable;
-        let needs_person = findings.iter().filter(|finding| finding.needs_person).count();
-        Ok(Recovery { findings, resumable, needs_person, ..Recovery::default() })
+        let planned = plan(&records, &seen, &BTreeSet::new());
+        let needs_person = planned.needs_person();
+        Ok(Recovery { findings: planned.findings, resumable: planned.resumable, needs_person, ..Recovery::default() })
     }
 
     /// Recovers: writes down what is true, releases what the dead hold, and does what else is permitted. `told` hears of each step.
     pub fn recover(&self, options: &RecoverOptions, told: &mut dyn FnMut(&StepReport)) -> Result<Recovery, Failure> {
+        options.scope.assumed_dead.require_known(self)?;
         if options.mode == Mode::Plan {
             let planned = self.plan_recovery(options)?;
             return Ok(planned_recovery(planned));

@@ -15,7 +15,7 @@ use crate::domain::ids::{EnvironmentId, Oid, RunId, TaskId};
 use crate::store::runs::Need;
 use crate::world::paths::{self, Occupancy};
 use crate::world::worktree_facts::{Expected, PathFacts, look_at};
-use crate::world::worktree_mark::Mark;
+use crate::world::worktree_mark::{Mark, Stage};
 use crate::world::worktree_remove::{RemoveError, remove, undo};
 use crate::world::worktrees::{Lock, Registration, WorktreeList};
 
@@ -123,7 +123,10 @@ impl Tether {
                 let found = list.find_marked(&mark).or(registration);
                 (self.empty_vanished(going, found, &list)?, found)
             }
-            facts => return Err(not_the_place(&path, &facts)),
+            facts => match list.find_marked(&mark).filter(|found| is_being_removed(environment, found)) {
+                Some(found) => (self.empty_remains(going, &path)?, Some(found)),
+                None => return Err(not_the_place(&path, &facts)),
+            },
         };
         if let Some(found) = registration {
             remove(self.repository(), &found.name, &path, &mark, PATIENCE).map_err(|error| remove_failure(&error))?;
@@ -178,6 +181,16 @@ impl Tether {
         let saved = self.save_vanished(going.run, id, going.task.as_ref(), &found.admin_dir)?;
         self.keep_loose_head(going.run, id, &found.head, list)?;
         Ok(Taken { work: saved.entry.map(|entry| entry.commit), words: saved.warnings })
+    }
+
+    /// Saves what a removal that was killed has left of a worktree; its work was saved before that removal began.
+    fn empty_remains(&self, going: &Going<'_>, path: &Path) -> Result<Taken, Failure> {
+        self.require_nobody_inside(path)?;
+        let whole = self.newest_saved(going.run, &going.environment.id)?;
+        let remains = self.save_remains(going.run, going.task.as_ref(), path)?;
+        let mut taken = Self::require_all_saved(going, remains)?;
+        taken.work = whole.map(|entry| entry.commit).or(taken.work);
+        Ok(taken)
     }
 
     /// Saves a place again and again until two saves in a row find the same.
@@ -293,6 +306,12 @@ impl Tether {
             )),
         }
     }
+}
+
+/// Whether we began to remove the worktree, and were killed: both the record and the mark say so.
+fn is_being_removed(environment: &Environment, found: &Registration) -> bool {
+    environment.state == EnvironmentState::Cleaning
+        && found.mark.as_ref().is_some_and(|mark| mark.stage == Stage::Removing)
 }
 
 fn require_unlocked(path: &Path, found: &Registration) -> Result<(), Failure> {

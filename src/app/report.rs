@@ -11,6 +11,7 @@ use crate::domain::task::Task;
 use crate::domain::view::RunView;
 use crate::record::layout;
 use crate::store::chain::Content;
+use crate::store::ledger::Ledger;
 use crate::store::runs::{Need, Proposal};
 use crate::store::work::SavedEntry;
 
@@ -26,7 +27,7 @@ impl Tether {
             return Ok(String::from_utf8_lossy(&stored).into_owned());
         }
         let view = self.read_run(run, &Need::Everything)?.view;
-        self.make_report(&view)
+        make_report(self.ledger(), &view)
     }
 
     /// Writes the report of a run that has ended, if it is not there; answers whether it was written.
@@ -35,7 +36,7 @@ impl Tether {
         if !read.view.run.status.is_terminal() {
             return Ok(false);
         }
-        let text = self.make_report(&read.view)?;
+        let text = make_report(self.ledger(), &read.view)?;
         if self
             .ledger()
             .read_run_file(run, layout::REPORT, LARGEST_REPORT)?
@@ -58,68 +59,72 @@ impl Tether {
         let stored = self.ledger().read_run_file(&view.run.id, layout::REPORT, LARGEST_REPORT)?;
         Ok(!stored.is_some_and(|stored| is_current(&stored, view)))
     }
+}
 
-    fn make_report(&self, view: &RunView) -> Result<String, Failure> {
-        let mut text = String::new();
-        let run = &view.run;
-        let title = run.name.as_deref().map_or_else(|| run.id.to_string(), |name| format!("{name} ({})", run.id));
-        let _ = writeln!(text, "# Run {}\n", escaped(&title));
-        let _ = writeln!(text, "| | |\n|---|---|");
-        let _ = writeln!(text, "| status | {} |", run.status);
-        let _ = writeln!(text, "| started | {} |", run.created_at);
-        let _ = writeln!(text, "| ended | {} |", shown(run.completed_at.as_ref()));
-        let _ = writeln!(text, "| lead agent | {} |", shown(run.lead_agent.as_ref()));
-        let _ = writeln!(text, "| restored | {} times |", run.restoration.count);
-        if let Some(note) = &run.outcome_note {
-            let _ = writeln!(text, "| note | {} |", escaped(note));
-        }
-        let _ = writeln!(text, "\n## Tasks\n");
-        let _ = writeln!(text, "| task | state | attempts | started | ended | outcome |\n|---|---|---|---|---|---|");
-        for task in view.tasks.values() {
-            let _ = writeln!(
-                text,
-                "| {} | {} | {} | {} | {} | {} |",
-                task.id,
-                task.state,
-                task.attempts,
-                shown(task.started_at.as_ref()),
-                shown(task.completed_at.as_ref()),
-                outcome(task)
-            );
-        }
-        report_environments(&mut text, view);
-        report_gates(&mut text, view);
-        self.report_incidents(&mut text, view)?;
-        match self.ledger().saved_work(run.id.as_str()) {
-            Ok(saved) => report_saved(&mut text, &saved),
-            // What is saved has a ref of its own: that it is torn must not keep a run from ending.
-            Err(error) => drop(writeln!(text, "\n## Saved work\n\nIt cannot be read: {}", escaped(&chain_of(&error)))),
-        }
-        Ok(text)
-    }
+/// The report of a run that is about to end, for the commit that ends it.
+pub(super) fn report_at_end(ledger: &Ledger, view: &RunView) -> Option<Vec<u8>> {
+    make_report(ledger, view).ok().map(String::into_bytes)
+}
 
-    /// Interruptions and recoveries, from the run's own history.
-    fn report_incidents(&self, text: &mut String, view: &RunView) -> Result<(), Failure> {
-        let _ = writeln!(text, "\n## Interruptions and recoveries\n");
-        let Some(history) = self.ledger().history_of_run(&view.run.id)? else { return Ok(()) };
-        let told =
-            ["execution_interrupted", "resume_scheduled", "run_restored", "lease_released", "environment_verified"];
-        let incidents = history.filter_map(Result::ok).filter(|commit| {
-            let event = commit.message.lines().find_map(|line| line.strip_prefix("Tether-Event: "));
-            event.is_some_and(|event| told.contains(&event))
-        });
-        let mut none = true;
-        for commit in incidents.take(MOST_INCIDENTS) {
-            none = false;
-            let subject = commit.message.lines().next().unwrap_or_default();
-            let at = crate::domain::time::Timestamp::from_seconds(commit.time.seconds);
-            let _ = writeln!(text, "- {} {} ({})", shown(at.as_ref()), escaped(subject), short(&commit.id));
-        }
-        if none {
-            let _ = writeln!(text, "None.");
-        }
-        Ok(())
+fn make_report(ledger: &Ledger, view: &RunView) -> Result<String, Failure> {
+    let mut text = String::new();
+    let run = &view.run;
+    let title = run.name.as_deref().map_or_else(|| run.id.to_string(), |name| format!("{name} ({})", run.id));
+    let _ = writeln!(text, "# Run {}\n", escaped(&title));
+    let _ = writeln!(text, "| | |\n|---|---|");
+    let _ = writeln!(text, "| status | {} |", run.status);
+    let _ = writeln!(text, "| started | {} |", run.created_at);
+    let _ = writeln!(text, "| ended | {} |", shown(run.completed_at.as_ref()));
+    let _ = writeln!(text, "| lead agent | {} |", shown(run.lead_agent.as_ref()));
+    let _ = writeln!(text, "| restored | {} times |", run.restoration.count);
+    if let Some(note) = &run.outcome_note {
+        let _ = writeln!(text, "| note | {} |", escaped(note));
     }
+    let _ = writeln!(text, "\n## Tasks\n");
+    let _ = writeln!(text, "| task | state | attempts | started | ended | outcome |\n|---|---|---|---|---|---|");
+    for task in view.tasks.values() {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} |",
+            task.id,
+            task.state,
+            task.attempts,
+            shown(task.started_at.as_ref()),
+            shown(task.completed_at.as_ref()),
+            outcome(task)
+        );
+    }
+    report_environments(&mut text, view);
+    report_gates(&mut text, view);
+    report_incidents(ledger, &mut text, view)?;
+    match ledger.saved_work(run.id.as_str()) {
+        Ok(saved) => report_saved(&mut text, &saved),
+        // What is saved has a ref of its own: that it is torn must not keep a run from ending.
+        Err(error) => drop(writeln!(text, "\n## Saved work\n\nIt cannot be read: {}", escaped(&chain_of(&error)))),
+    }
+    Ok(text)
+}
+
+/// Interruptions and recoveries, from the run's own history.
+fn report_incidents(ledger: &Ledger, text: &mut String, view: &RunView) -> Result<(), Failure> {
+    let _ = writeln!(text, "\n## Interruptions and recoveries\n");
+    let Some(history) = ledger.history_of_run(&view.run.id)? else { return Ok(()) };
+    let told = ["execution_interrupted", "resume_scheduled", "run_restored", "lease_released", "environment_verified"];
+    let incidents = history.filter_map(Result::ok).filter(|commit| {
+        let event = commit.message.lines().find_map(|line| line.strip_prefix("Tether-Event: "));
+        event.is_some_and(|event| told.contains(&event))
+    });
+    let mut none = true;
+    for commit in incidents.take(MOST_INCIDENTS) {
+        none = false;
+        let subject = commit.message.lines().next().unwrap_or_default();
+        let at = crate::domain::time::Timestamp::from_seconds(commit.time.seconds);
+        let _ = writeln!(text, "- {} {} ({})", shown(at.as_ref()), escaped(subject), short(&commit.id));
+    }
+    if none {
+        let _ = writeln!(text, "None.");
+    }
+    Ok(())
 }
 
 /// Whether a stored report tells of this end of the run.

@@ -204,6 +204,15 @@ impl Tether {
     }
 
     fn try_attach(&self, thread: &str, asked: &Reservation, by: AttachBy) -> Result<Option<Reserved>, Failure> {
+        let key = match by {
+            AttachBy::ClientKey => &asked.client_key,
+            AttachBy::NativeKey => &asked.native_key,
+            AttachBy::ActorKey => &asked.actor_key,
+        };
+        if key.is_none() {
+            return Err(Failure::usage("missing_key", "--attach-by names a key that is not given")
+                .hint("give the same key with --client-key, --native-key or --actor-key"));
+        }
         let path = asked.path.as_deref().map(resolved).transpose()?;
         let matches = |session: &Session| match by {
             AttachBy::ClientKey => asked.client_key.is_some() && session.client_key == asked.client_key,

@@ -6,7 +6,7 @@ use crate::domain::document::Document;
 use crate::domain::event::{ActivityReport, RunEvent};
 use crate::domain::ids::{Oid, RunId, TaskId};
 use crate::domain::run::{NewRun, Outcome, Parent, Policy};
-use crate::domain::task::Requirement;
+use crate::domain::task::{Requirement, TaskState};
 use crate::domain::view::RunView;
 use crate::git::settings::MAX_DEPTH;
 use crate::store::runs::{Need, Refusal};
@@ -130,7 +130,7 @@ impl Tether {
     /// Ends the commands of a run's running tasks that live on this machine; says what was done.
     pub fn end_commands(&self, view: &RunView) -> Result<Vec<String>, Failure> {
         let mut said = Vec::new();
-        for task in view.tasks.values().filter(|task| task.state == crate::domain::task::TaskState::Running) {
+        for task in view.tasks.values().filter(|task| matches!(task.state, TaskState::Running | TaskState::Cancelled)) {
             let Some(session) = &task.session else { continue };
             said.extend(self.end_command_of(session)?.map(|what| format!("task {}: {what}", task.address())));
         }

@@ -118,6 +118,12 @@ impl Tether {
         self.save_place(&Source::Vanished(admin_dir.to_owned()), about, &Committed::IsSafe)
     }
 
+    /// Saves what still stands of a worktree whose removal was interrupted. It is nobody's newest work: what was saved before it is whole.
+    pub(super) fn save_remains(&self, run: &RunId, task: Option<&TaskId>, path: &Path) -> Result<SavedPlace, Failure> {
+        let about = About { run, environment: None, task, reason: "left by a removal that was interrupted" };
+        self.save_place(&Source::Directory(resolved(path)?), about, &Committed::IsSafe)
+    }
+
     /// Saves a worktree of this repository that no environment's record names.
     pub fn save_worktree_at(
         &self,

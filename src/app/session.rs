@@ -186,6 +186,7 @@ impl Tether {
 
     /// Ends every session that is proven to be dead, of one thread or of all; answers with those.
     pub fn reap(&self, thread: Option<&str>, assumed: AssumedDead) -> Result<Vec<SeenSession>, Failure> {
+        assumed.require_known(self)?;
         let observer = self.observer(assumed);
         let mut reaped = Vec::new();
         for session in self.ledger().list_singles::<Session>()?.0 {

@@ -41,11 +41,16 @@ enum FirstOfQueue {
 impl Tether {
     /// Adds a task to a run.
     pub fn add_task(&self, run: &RunId, new: &NewTask) -> Result<Task, Failure> {
-        let need =
-            new.depends_on.iter().fold(Need::run().with_task(&new.id), super::super::store::runs::Need::with_task);
+        let need = new.depends_on.iter().fold(Need::run().with_task(&new.id), Need::with_task);
         let gate = crate::domain::task::Requirement::Approval.gate_id(&new.id);
-        let done =
-            self.change_run(run, &need.with_gate(&gate), |_| Ok(RunEvent::TaskAdded(Box::new(new.clone())).into()))?;
+        let added = self.change_run(run, &need.with_gate(&gate), |view| {
+            let unknown = new.depends_on.iter().find(|task| **task != new.id && !view.tasks.contains_key(*task));
+            match unknown {
+                Some(task) => Err(self.unknown_task(&TaskAddress { run: run.clone(), task: task.clone() })),
+                None => Ok(RunEvent::TaskAdded(Box::new(new.clone())).into()),
+            }
+        });
+        let done = added?;
         if !new.command.is_empty() {
             self.trust_command(run, &new.id, &new.command)?;
         }
@@ -161,6 +166,9 @@ impl Tether {
         pool: Option<&PoolName>,
         session: Option<&SessionId>,
     ) -> Result<Task, Failure> {
+        if let Some(session) = session {
+            self.require_session(session)?.require_active()?;
+        }
         for _ in 0..MOST_ROUNDS {
             let views = match run {
                 Some(run) => vec![self.read_run(run, &Need::Everything)?.view],

@@ -38,7 +38,9 @@ impl Tether {
         let identity = repository.identity(Role::Committer);
         let author = Author { actor: format!("{} <{}>", identity.name, identity.email), host: HostId(host.id.clone()) };
         let identity = Identity { name: identity.name, email: identity.email };
-        Ok(Self { ledger: Ledger::new(backend, identity, author), repository, host, clock })
+        let mut ledger = Ledger::new(backend, identity, author);
+        ledger.set_reporter(crate::app::report::report_at_end);
+        Ok(Self { repository, ledger, host, clock })
     }
 
     /// The repository.

@@ -26,6 +26,10 @@ const LONGEST_MESSAGE: usize = 1_000;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    if asks_for_version_only() {
+        print(concat!("git-tether ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
+        return Exit::Done.into();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return explain_usage(&error).into(),
@@ -36,6 +40,13 @@ pub fn main() -> ExitCode {
         Ok(outcome) => answer(&outcome, json).into(),
         Err(failure) => refuse(&failure, json, exit_of).into(),
     }
+}
+
+/// Programs ask for the version to see whether we are there at all: that needs no parser of forty commands.
+fn asks_for_version_only() -> bool {
+    let mut arguments = std::env::args_os().skip(1);
+    let first = arguments.next().is_some_and(|word| word == "--version" || word == "-V");
+    first && arguments.next().is_none()
 }
 
 fn answer(outcome: &Outcome, json: Option<args::JsonForm>) -> Exit {

@@ -190,26 +190,24 @@ impl FromStr for TaskPointer {
     }
 }
 
-/// The pool of a group of executors; any text without control characters that is not empty.
+/// The pool of a group of executors.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolName(String);
 
 impl PoolName {
-    /// Checks that the name can be shown and is not empty.
+    /// Checks `text` against the grammar of ids.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
         let text = text.into();
-        match text.as_str() {
-            "" => Err(InvalidId { what: "pool", found: text, why: "it is empty" }),
-            shown if shown.chars().any(char::is_control) => {
-                Err(InvalidId { what: "pool", found: text, why: "control characters stand in it" })
-            }
-            _ => Ok(Self(text)),
+        match check(&text) {
+            Ok(()) => Ok(Self(text)),
+            Err(why) => Err(InvalidId { what: "pool", found: text, why }),
         }
     }
 
-    /// The pool of an agent: what stands before the first colon of its name (`codex` for `codex:gpt-5.4`).
+    /// The pool of an agent: what stands before the first colon of its name (`codex` for `codex:gpt-5.4`), made an id.
     pub fn of_agent(agent: &str) -> Option<Self> {
-        Self::new(agent.split(':').next().unwrap_or_default().trim()).ok()
+        let name = agent.split(':').next().unwrap_or_default().trim();
+        (!name.is_empty()).then(|| Self(nearest_id(name)))
     }
 
     /// The name as text.

@@ -144,6 +144,8 @@ pub struct Task {
     pub completed_at: Option<Timestamp>,
     /// The decisions that it needs, the run's included.
     pub requirements: Vec<Requirement>,
+    /// When its state last changed; histories of two hosts are compared by it.
+    pub state_changed_at: Option<Timestamp>,
     /// The written state, if this version does not know it: such a task counts as interrupted.
     pub unreadable_state: Option<String>,
 }

@@ -10,39 +10,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-/// Variables that say which repository, index or identity a git process works with; none of them is handed on.
-const SCRUBBED: &[&str] = &[
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_INDEX_VERSION",
-    "GIT_COMMON_DIR",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_QUARANTINE_PATH",
-    "GIT_AUTHOR_NAME",
-    "GIT_AUTHOR_EMAIL",
-    "GIT_AUTHOR_DATE",
-    "GIT_COMMITTER_NAME",
-    "GIT_COMMITTER_EMAIL",
-    "GIT_COMMITTER_DATE",
-    "GIT_REFLOG_ACTION",
-    "GIT_LITERAL_PATHSPECS",
-    "GIT_GLOB_PATHSPECS",
-    "GIT_NOGLOB_PATHSPECS",
-    "GIT_ICASE_PATHSPECS",
-    "GIT_EXTERNAL_DIFF",
-    "GIT_DIFF_OPTS",
-    "GIT_INTERNAL_SUPER_PREFIX",
-    "GIT_SHALLOW_FILE",
-    "GIT_GRAFT_FILE",
-    "GIT_NO_REPLACE_OBJECTS",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_IMPLICIT_WORK_TREE",
-];
-
 /// Variables by which a hook's git ties what it starts to one repository, index and moment. A command that works in an
 /// environment of its own does not get them; who commits stays the user's to say.
 pub const TIES_TO_A_REPOSITORY: &[&str] = &[
@@ -63,6 +30,22 @@ pub const TIES_TO_A_REPOSITORY: &[&str] = &[
     "GIT_SHALLOW_FILE",
     "GIT_GRAFT_FILE",
     "GIT_IMPLICIT_WORK_TREE",
+];
+
+/// What a git of ours does not get either: the caller's identity and manners, which are none of its business.
+const MANNERS: &[&str] = &[
+    "GIT_AUTHOR_NAME",
+    "GIT_AUTHOR_EMAIL",
+    "GIT_COMMITTER_NAME",
+    "GIT_COMMITTER_EMAIL",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_DIFF_OPTS",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_REPLACE_REF_BASE",
 ];
 
 /// A git program that works in one directory.
@@ -187,7 +170,7 @@ impl Git {
         A: AsRef<OsStr>,
     {
         let mut command = Command::new("git");
-        for name in SCRUBBED {
+        for name in TIES_TO_A_REPOSITORY.iter().chain(MANNERS) {
             command.env_remove(name);
         }
         command.current_dir(&self.directory).stdin(Stdio::null());

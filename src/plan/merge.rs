@@ -183,6 +183,7 @@ fn merge_ending(run: &mut Run, sides: &Sides<'_, Run>, conflicts: &mut Vec<Confl
 struct Work {
     task: Box<Task>,
     at: Timestamp,
+    changed_at: Option<Timestamp>,
 }
 
 impl Work {
@@ -193,11 +194,12 @@ impl Work {
         (work.command, work.depends_on, work.gates, work.tags) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         work.requirements = Vec::new();
         work.priority = 0;
-        // An end has a time of its own; a merged record's last touch may be the other side's.
-        let at = work.completed_at.unwrap_or(work.updated_at);
+        // A state has a time of its own; a merged record's last touch may be the other side's.
+        let changed_at = work.state_changed_at.take();
+        let at = changed_at.or(work.completed_at).unwrap_or(work.updated_at);
         work.updated_at = Timestamp::from_seconds(0).unwrap_or(at);
         work.created_at = work.updated_at;
-        Self { task: Box::new(work), at }
+        Self { task: Box::new(work), at, changed_at }
     }
 
     /// The same without the times: when it happened is no contradiction.
@@ -226,7 +228,12 @@ fn merge_task(sides: &Sides<'_, Task>, conflicts: &mut Vec<Conflict>) -> Task {
         conflicts.extend(contradiction(winner, loser, *tied && winner.timeless() != loser.timeless()));
     }
     let blocked_twice = [sides.ours, sides.theirs].iter().all(|task| task.state == TaskState::Blocked);
-    let mut task = *clash.winner().task.clone();
+    let (kept, same_work) = (clash.winner(), work.agree());
+    let changed_at = kept.changed_at;
+    let mut task = *kept.task.clone();
+    // Where both stand alike, what either did in between came to nothing.
+    let latest = sides.ours.state_changed_at.max(sides.theirs.state_changed_at);
+    task.state_changed_at = if same_work { latest } else { changed_at };
     (task.name, task.agent, task.role) = (winner.name.clone(), winner.agent.clone(), winner.role.clone());
     (task.prompt, task.pool, task.command) = (winner.prompt.clone(), winner.pool.clone(), winner.command.clone());
     task.priority = winner.priority;

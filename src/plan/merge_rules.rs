@@ -84,6 +84,11 @@ impl<'a, T: PartialEq + Debug> Sides<'a, T> {
 }
 
 impl<P: PartialEq + Debug> Parts<P> {
+    /// Whether both sides say the same.
+    pub(super) fn agree(&self) -> bool {
+        self.ours == self.theirs
+    }
+
     pub(super) fn clash<K: Ord>(&self, rank: impl Fn(&P) -> K) -> Clash<'_, P> {
         Sides { base: self.base.as_ref(), ours: &self.ours, theirs: &self.theirs }.clash(rank)
     }

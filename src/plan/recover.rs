@@ -130,14 +130,31 @@ impl Planner<'_> {
 
     fn plan_records(&mut self, run: &RunId) {
         let Some(view) = self.records.runs.get(run) else { return };
+        let places: Vec<_> = view.environments.values().filter(|known| self.is_ours_to_judge(run, known)).collect();
+        // Leases first: the interruption of a task would give its lease back too, and could not say why.
+        for environment in &places {
+            self.plan_release(run, view, environment);
+        }
         if !self.is_over(run) {
             for task in view.tasks.values() {
                 self.plan_task(run, view, task);
             }
         }
-        for environment in view.environments.values().filter(|environment| !environment.state.is_gone()) {
-            self.plan_environment(run, view, environment);
+        for environment in places {
+            if let Some((finding, _, _)) = verify::judge(view, environment, self.records, self.seen) {
+                self.take(
+                    run,
+                    Step::NoteEnvironment { run: run.clone(), environment: environment.id.clone(), finding },
+                );
+            }
         }
+    }
+
+    fn is_ours_to_judge(&self, run: &RunId, environment: &Environment) -> bool {
+        let key = (run.clone(), environment.id.clone());
+        !environment.state.is_gone()
+            && !self.seen.being_made.contains(&key)
+            && !matches!(self.seen.places.get(&key), Some(PlaceSeen::Elsewhere(_)))
     }
 
     fn plan_task(&mut self, run: &RunId, view: &RunView, task: &Task) {
@@ -153,15 +170,7 @@ impl Planner<'_> {
         }
     }
 
-    fn plan_environment(&mut self, run: &RunId, view: &RunView, environment: &Environment) {
-        let key = (run.clone(), environment.id.clone());
-        if self.seen.being_made.contains(&key) {
-            return;
-        }
-        if matches!(self.seen.places.get(&key), Some(PlaceSeen::Elsewhere(_))) {
-            return;
-        }
-        let judged = verify::judge(view, environment, self.records, self.seen);
+    fn plan_release(&mut self, run: &RunId, view: &RunView, environment: &Environment) {
         if let Some(lease) = environment.held_lease()
             && let Some(why) = verify::is_dead(&lease.session, view, self.records, self.seen)
         {
@@ -172,9 +181,6 @@ impl Planner<'_> {
                 reason: format!("its session is dead: {why}"),
             };
             self.take(run, step);
-        }
-        if let Some((finding, _, _)) = judged {
-            self.take(run, Step::NoteEnvironment { run: run.clone(), environment: environment.id.clone(), finding });
         }
     }
 
@@ -246,7 +252,7 @@ impl Planner<'_> {
             if matches!(place, Some(PlaceSeen::Unknown(_))) {
                 continue;
             }
-            let half_made = environment.state.is_half_made();
+            let half_made = environment.state.is_half_made() && environment.state != EnvironmentState::Recovering;
             let open = needed_by_open_task(view, environment);
             if self.may(Permission::Recreate) && open && may_be_recreated(environment) {
                 steps.push(Step::RecreateEnvironment { run: run.clone(), environment: environment_id });

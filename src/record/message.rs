@@ -91,7 +91,9 @@ pub fn run_changed(before: &RunView, events: &[RunEvent], changes: &Changes, aut
 }
 
 fn session_of(event: &RunEvent, changes: &Changes) -> Option<crate::domain::ids::SessionId> {
-    changes.tasks.get(event.task()?)?.session.clone()
+    let task = event.task()?;
+    let of_task = changes.tasks.get(task).and_then(|task| task.session.clone());
+    of_task.or_else(|| changes.checkpoints.get(task)?.session.clone())
 }
 
 fn arrow<T: Named>(from: Option<T>, to: T) -> String {

@@ -90,5 +90,6 @@ task_fields!(
     updated_at,
     started_at,
     completed_at,
-    requirements
+    requirements,
+    state_changed_at
 );

@@ -11,6 +11,7 @@ use super::names::{NameError, RefName};
 use super::placed::{self, Placed};
 use super::tree::{self, TreeError};
 use crate::domain::time::Timestamp;
+use crate::domain::view::RunView;
 use crate::record::message::Author;
 use crate::record::{InvalidRecord, LARGEST_RECORD, Stored, decode};
 
@@ -19,7 +20,11 @@ pub struct Ledger {
     backend: Box<dyn Backend>,
     identity: Identity,
     author: Author,
+    reporter: Option<Reporter>,
 }
+
+/// Writes the report of a run that ends; `None`: it cannot now, and somebody does later.
+pub type Reporter = fn(&Ledger, &RunView) -> Option<Vec<u8>>;
 
 /// Why a record could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +158,16 @@ pub(super) fn shown(value: &RefValue) -> String {
 impl Ledger {
     /// The records behind `backend`, written as `identity`, with `author` in the trailers.
     pub fn new(backend: Box<dyn Backend>, identity: Identity, author: Author) -> Self {
-        Self { backend, identity, author }
+        Self { backend, identity, author, reporter: None }
+    }
+
+    /// From now on a run that ends gets its report in the same commit.
+    pub fn set_reporter(&mut self, reporter: Reporter) {
+        self.reporter = Some(reporter);
+    }
+
+    pub(super) fn report(&self, view: &RunView) -> Option<Vec<u8>> {
+        self.reporter?(self, view)
     }
 
     /// Where the records are kept.

@@ -251,11 +251,29 @@ impl Ledger {
                 };
                 let text = message::run_changed(&read.view, &proposal.events, &changes, self.author());
                 let mut files = files_of(&read, &changes).map_err(Inner::Encode)?;
+                files.extend(self.report_of(&read, &name, &changes));
                 files.extend(proposal.files);
                 Ok(Decision::Append(self.transition(files, text, at), (view, Some(changes))))
             })?;
         let (view, changes) = done.outcome;
         committed(done.tip, view, changes, &name)
+    }
+
+    /// A run that ends gets its report with it; one that is opened again has none any more.
+    fn report_of(&self, read: &ReadRun, name: &RefName, changes: &Changes) -> Option<(String, Content)> {
+        let (before, after) = (&read.view.run, &changes.run);
+        let is_end = after.status.is_terminal();
+        if before.status == after.status && before.completed_at == after.completed_at
+            || !(is_end || before.status.is_terminal())
+        {
+            return None;
+        }
+        if !is_end {
+            return Some((layout::REPORT.to_owned(), Content::Remove));
+        }
+        let mut whole = self.read_run_at(name, read.tip, &Need::Everything).ok()?.view;
+        whole.absorb(changes.clone());
+        Some((layout::REPORT.to_owned(), Content::Bytes(self.report(&whole)?)))
     }
 
     /// The commits of a run, newest first.

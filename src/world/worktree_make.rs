@@ -35,8 +35,19 @@ pub struct Order {
     pub mark: Mark,
     /// What to do with a registration of ours whose directory has vanished.
     pub vanished: Vanished,
+    /// Whether the user's `post-checkout` hook hears of it.
+    pub announced: Announced,
     /// How long to wait for others that make worktrees.
     pub patience: Duration,
+}
+
+/// Whether the user's hook hears of a new worktree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// `post-checkout` is run, as `git worktree add` does.
+    ByHook,
+    /// Nothing of the user's is run.
+    No,
 }
 
 /// What the HEAD of a new worktree is to be.
@@ -235,7 +246,7 @@ pub fn make(repository: &Repository, order: &Order) -> Result<Made, MakeError> {
             check_vacant(&order.path)?;
             let start = find_start(repository, &list, order, vanished)?;
             if let Some(vanished) = vanished {
-                remove_admin_dir(&vanished.admin_dir)?;
+                remove_admin_dir(repository, &vanished.admin_dir)?;
             }
             let mark = order.mark.at(Stage::Filling);
             create_directory(&order.path)?;
@@ -438,7 +449,7 @@ fn complete(
     lock: &WorktreeLock,
 ) -> Result<HookOutcome, MakeError> {
     remove_file(&admin_dir.join("locked"))?;
-    let hook = if repository.has_hook("post-checkout") {
+    let hook = if order.announced == Announced::ByHook && repository.has_hook("post-checkout") {
         lock.keep_from_children().map_err(file_error("keep the lock of", admin_dir))?;
         let null = ObjectId::null(repository.object_hash()).to_string();
         let git = repository.git_in(&order.path).with_hooks(Hooks::AsConfigured);
@@ -451,11 +462,19 @@ fn complete(
     Ok(hook)
 }
 
-/// Removes one admin directory, which must be one: directly below `worktrees` of a common directory.
-pub(super) fn remove_admin_dir(admin_dir: &Path) -> Result<(), MakeError> {
-    match std::fs::remove_dir_all(admin_dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error("remove", admin_dir)(error)),
+/// Removes one admin directory, which must be one: directly below `worktrees` of a common directory. It is no registration any more in one
+/// step: half of one, without its mark say, would be nobody's. The caller holds the lock of those who make worktrees.
+pub(super) fn remove_admin_dir(repository: &Repository, admin_dir: &Path) -> Result<(), MakeError> {
+    let remove = |path: &Path| match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error("remove", path)(error)),
         _ => Ok(()),
+    };
+    let aside = super::worktree_staging::directory(repository);
+    remove(&aside)?;
+    match std::fs::rename(admin_dir, &aside) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(file_error("remove", admin_dir)(error)),
+        Ok(()) => remove(&aside),
     }
 }
 

@@ -22,6 +22,7 @@ fn order(repository: &TestRepository, name: &str) -> Order {
         head: OrderedHead::NewBranch { name: BRANCH.to_owned(), start: first(repository) },
         mark: Mark::of("run", "env"),
         vanished: Vanished::Refuse,
+        announced: Announced::ByHook,
         patience: Duration::from_secs(20),
     }
 }
@@ -219,6 +220,7 @@ fn a_child_that_makes() {
         head: OrderedHead::NewBranch { name: BRANCH.to_owned(), start },
         mark: Mark::of("run", "env"),
         vanished: Vanished::Refuse,
+        announced: Announced::ByHook,
         patience: Duration::from_secs(20),
     };
     make(&opened, &order).unwrap();

@@ -23,7 +23,7 @@ pub(super) fn register(
     if needs_git(repository) {
         return register_through_git(repository, path, id, mark);
     }
-    let staging = repository.tether_dir().join("worktree-staging");
+    let staging = super::worktree_staging::directory(repository);
     let staged = || -> std::io::Result<()> {
         match std::fs::remove_dir_all(&staging) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

@@ -133,7 +133,7 @@ fn remove_found(
             .map_err(file_error("mark", &found.admin_dir))?;
         paths::remove_directory(path).map_err(MakeError::from)?;
     }
-    remove_admin_dir(&found.admin_dir)?;
+    remove_admin_dir(repository, &found.admin_dir)?;
     Ok(if own_directory.is_some() { Removed::Worktree } else { Removed::Registration })
 }
 

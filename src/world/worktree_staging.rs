@@ -1,4 +1,4 @@
-//! The half-written registration that a killed maker of worktrees leaves.
+//! The half-written or half-removed registration that a killed maker of worktrees leaves.
 //!
 //! Owns: telling one that is being written from one that was left. Must not know: records. Invariant: nothing is said of it, or done
 //! to it, but under the lock of those who make worktrees.
@@ -26,7 +26,8 @@ pub enum StagingError {
     },
 }
 
-fn directory(repository: &Repository) -> PathBuf {
+/// Where a registration stands before it is one, and after it was one.
+pub(super) fn directory(repository: &Repository) -> PathBuf {
     repository.tether_dir().join("worktree-staging")
 }
 

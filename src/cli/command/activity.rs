@@ -46,7 +46,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
     let progress = arguments.progress.map(|progress| match u8::try_from(progress) {
         Ok(progress) if progress <= 100 => Ok(progress),
-        _ => Err(Failure::usage("out_of_range", format!("progress {progress} is not within 0 to 100"))),
+        _ => Err(Failure::usage("out_of_range", format!("progress {progress} is not within 0 to 100"))
+            .hint("give a value within 0 to 100")),
     });
     let waiting_on = arguments.waiting_on.map(|words| {
         let words = words.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|word| !word.is_empty());

@@ -37,8 +37,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     restart: bool,
     /// How many tasks run at once.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    jobs: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
     /// A session, or host:H, that you know to be gone.
     #[arg(long, value_name = "S|host:H")]
     assume_dead: Vec<String>,
@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcom
             .map(|(_, permission)| permission)
             .collect::<BTreeSet<_>>(),
         mode: if arguments.dry_run { Mode::Plan } else { Mode::Apply },
-        jobs: arguments.jobs,
+        jobs: usize::from(arguments.jobs),
     };
     let stream = json == Some(JsonForm::Stream);
     let tether = Tether::open()?;
@@ -75,8 +75,8 @@ pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcom
         }
         if hook_works {
             let wrong = tether.tell_recovery_hook(&line).unwrap_or_else(|failure| Some(failure.message));
-            // A hook that fails once is not asked again: it would hold up the recovery each time.
-            hook_works = wrong.is_none();
+            // One that hangs would hold up the recovery each time; one that merely refuses hears of everything.
+            hook_works = wrong.as_ref().is_none_or(|wrong| !wrong.contains("took longer"));
             if let Some(wrong) = wrong {
                 crate::cli::narrate(&format!("warning: {wrong}"));
             }

@@ -93,6 +93,7 @@ impl<'a> Draft<'a> {
         let before = task.state;
         task.state = state;
         task.unreadable_state = None;
+        task.state_changed_at = Some(at);
         task.completed_at = state.is_terminal().then_some(at);
         if state != TaskState::Blocked {
             task.blocked_reasons.clear();

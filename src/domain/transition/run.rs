@@ -6,13 +6,16 @@ use super::refused::RefusedTransition;
 use crate::domain::event::{ActivityReport, SupervisorState, WorkEnd};
 use crate::domain::gate::GateKind;
 use crate::domain::run::{ActivityState, FixedBy, Message, Outcome, RestorationSource, RunStatus};
+use crate::domain::task::TaskState;
 
 pub(super) fn finish(
     draft: &mut Draft<'_>,
     outcome: Option<Outcome>,
     note: Option<&str>,
 ) -> Result<(), RefusedTransition> {
+    let failed = draft.run().task_summary.count(TaskState::Failed) > 0;
     let derived = match draft.run().derived_status() {
+        _ if failed => RunStatus::Failed,
         status @ (RunStatus::Failed | RunStatus::Cancelled) => status,
         _ => RunStatus::Completed,
     };
@@ -96,6 +99,9 @@ pub(super) fn report_activity(draft: &mut Draft<'_>, report: &ActivityReport) ->
             value: progress.to_string(),
             allowed: "0 to 100",
         });
+    }
+    if *report == ActivityReport::default() {
+        return Ok(());
     }
     let at = draft.at;
     let run = draft.run();

@@ -38,7 +38,7 @@ pub(super) fn add(draft: &mut Draft<'_>, new: &NewTask) -> Result<(), RefusedTra
         command: new.command.clone(),
         state: TaskState::Queued,
         priority: new.priority,
-        depends_on: new.depends_on.clone(),
+        depends_on: unique(&new.depends_on),
         pool: new.pool.clone().or_else(|| new.agent.as_deref().and_then(PoolName::of_agent)),
         attempts: 0,
         environment: None,
@@ -53,6 +53,7 @@ pub(super) fn add(draft: &mut Draft<'_>, new: &NewTask) -> Result<(), RefusedTra
         started_at: None,
         completed_at: None,
         requirements,
+        state_changed_at: Some(at),
         unreadable_state: None,
     };
     draft.changes.tasks.insert(new.id.clone(), task);
@@ -60,6 +61,11 @@ pub(super) fn add(draft: &mut Draft<'_>, new: &NewTask) -> Result<(), RefusedTra
         open_required(draft, &new.id, Requirement::Approval)?;
     }
     Ok(())
+}
+
+fn unique(tasks: &[TaskId]) -> Vec<TaskId> {
+    let mut known = std::collections::BTreeSet::new();
+    tasks.iter().filter(|task| known.insert(*task)).cloned().collect()
 }
 
 fn check_dependencies(draft: &Draft<'_>, new: &NewTask) -> Result<(), RefusedTransition> {
