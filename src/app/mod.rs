@@ -32,6 +32,7 @@ mod remote_lease;
 pub mod removal;
 mod repair;
 pub mod report;
+mod report_text;
 mod rescue;
 pub mod reserve;
 pub mod restore;

@@ -39,7 +39,7 @@ impl Tether {
         let author = Author { actor: format!("{} <{}>", identity.name, identity.email), host: HostId(host.id.clone()) };
         let identity = Identity { name: identity.name, email: identity.email };
         let mut ledger = Ledger::new(backend, identity, author);
-        ledger.set_reporter(crate::app::report::report_at_end);
+        ledger.set_reporter(crate::app::report_text::report_at_end);
         Ok(Self { repository, ledger, host, clock })
     }
 
