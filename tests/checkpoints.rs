@@ -158,12 +158,13 @@ fn what_cannot_be_read_leaves_nothing_behind() {
 #[test]
 fn bad_input_is_refused_with_the_right_code() {
     let (repository, _) = in_worktree();
+    repository.answer(&["task", "add", "r/compile"]);
     let before = refs(&repository);
-    let unknown = repository.tether(&["checkpoint", "r/tt", "--boundary", "b", "--json"]);
+    let unknown = repository.tether(&["checkpoint", "r/compiel", "--boundary", "b", "--json"]);
     assert_eq!(unknown.status.code(), Some(128));
     let error: Value = serde_json::from_slice(&unknown.stdout).unwrap();
     assert_eq!(error["error"]["code"], "unknown_task");
-    assert!(error["error"]["hints"].to_string().contains("did you mean t?"), "{error}");
+    assert!(error["error"]["hints"].to_string().contains("did you mean compile?"), "{error}");
     for bad in [
         &["checkpoint", "r/t", "--boundary", "b", "--replay-safety", "nonsense"][..],
         &["checkpoint", "r/t", "--boundary", "b", "--disposition", "nonsense"],
