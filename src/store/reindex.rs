@@ -121,7 +121,7 @@ fn read_entries(path: &Path, format: Kind) -> Result<(Vec<IndexEntry>, ObjectId)
     reader.read_exact(&mut checksum).map_err(FoldError::at("read", path))?;
     let checksum = ObjectId::try_from(checksum.as_slice()).map_err(|_| damaged("it has no checksum"))?;
     let end = std::fs::metadata(path).map_err(FoldError::at("read", path))?.len();
-    if reader.at != end { Err(damaged("it goes on after its last object")) } else { Ok((entries, checksum)) }
+    if reader.at == end { Ok((entries, checksum)) } else { Err(damaged("it goes on after its last object")) }
 }
 
 fn read_entry(reader: &mut Counted, format: Kind) -> io::Result<ObjectId> {

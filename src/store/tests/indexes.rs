@@ -20,7 +20,9 @@ fn a_reader_that_misses_an_object_brings_the_index_back() {
         let tip = grow(&*fixture.open(), &run("r"), None, 5);
         let indexes = fixture.pack_files("idx");
         let before: Vec<_> = indexes.iter().map(|path| fs::read(path).unwrap()).collect();
-        indexes.iter().for_each(|path| fs::remove_file(path).unwrap());
+        for path in &indexes {
+            fs::remove_file(path).unwrap();
+        }
         fs::remove_file(indexes[2].with_extension("keep")).unwrap();
         assert!(!fixture.try_git(&["cat-file", "-e", &tip.to_string()]).status.success());
 
@@ -30,7 +32,9 @@ fn a_reader_that_misses_an_object_brings_the_index_back() {
         assert!(after == before, "byte for byte");
         assert_eq!(fixture.pack_files("keep").len(), 5);
         fixture.git(&["fsck", "--strict", "--full"]);
-        indexes.iter().for_each(|path| drop(fixture.git(&["verify-pack", path.to_str().unwrap()])));
+        for path in &indexes {
+            fixture.git(&["verify-pack", path.to_str().unwrap()]);
+        }
     }
 }
 
@@ -70,7 +74,9 @@ fn what_is_no_pack_of_ours_or_is_damaged_is_left_alone() {
     let tip = grow(&*fixture.open(), &run("r"), None, 2);
     let indexes = fixture.pack_files("idx");
     let pack = indexes[0].with_extension("pack");
-    indexes.iter().for_each(|path| fs::remove_file(path).unwrap());
+    for path in &indexes {
+        fs::remove_file(path).unwrap();
+    }
     let mut bytes = fs::read(&pack).unwrap();
     bytes[20] ^= 0xff;
     fs::remove_file(&pack).unwrap();
