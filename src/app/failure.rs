@@ -91,7 +91,7 @@ pub fn near_matches<'a>(id: &str, known: impl IntoIterator<Item = &'a str>) -> V
         .map(|name| (strsim::damerau_levenshtein(name, id), name))
         .filter(|(distance, name)| {
             let alike = *distance <= 1.max(id.len() / 3) && *distance < id.len().min(name.len());
-            alike || name.starts_with(id) || (name.len() > 1 && id.starts_with(name))
+            alike || name.starts_with(id) || id.starts_with(name)
         })
         .collect();
     near.sort_unstable();
