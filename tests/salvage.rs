@@ -181,6 +181,27 @@ fn what_is_dropped_is_gone_after_a_gc_and_nothing_else_is() {
 }
 
 #[test]
+fn what_is_dropped_beside_a_garbage_collection_goes_later() {
+    let repository = Repository::new();
+    let path = in_worktree(&repository);
+    let commit = save(&repository, &path, "secret\n");
+    let at_work = repository.path.join(".git/gc.pid");
+    std::fs::write(&at_work, "1 somewhere\n").unwrap();
+    let output = repository.tether(&["salvage", "drop", &commit]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a garbage collection is at work"), "{output:?}");
+    assert!(listed(&repository).is_empty());
+    std::fs::remove_file(&at_work).unwrap();
+    repository.git(&["gc", "--prune=now", "--quiet"]);
+    assert!(is_there(&repository, &commit));
+
+    repository.answer(&["gc"]);
+    repository.git(&["gc", "--prune=now", "--quiet"]);
+    assert!(!is_there(&repository, &commit));
+    repository.git(&["fsck", "--strict", "--full"]);
+}
+
+#[test]
 fn ids_may_be_short_and_unknown_ones_name_near_matches() {
     let repository = Repository::new();
     let path = in_worktree(&repository);

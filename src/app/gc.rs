@@ -17,6 +17,7 @@ use crate::domain::view::RunView;
 use crate::git::settings::{RETENTION, SESSION_TTL};
 use crate::store::fold::Folded;
 use crate::store::journal::JournalLine;
+use crate::store::release::Released;
 use crate::store::runs::Need;
 use crate::store::work::SavedEntry;
 
@@ -60,6 +61,11 @@ impl Tether {
             }
         }
         done.runs_archived = self.archive_old_runs(&runs, retention)?;
+        match self.ledger().backend().release(None) {
+            Ok(Released::Objects(_)) => {}
+            Ok(Released::Busy) => done.warnings.push("dropped work stays for now: a `git gc` is at work".to_owned()),
+            Err(error) => done.warnings.push(format!("dropped work stays for now: {}", chain_of(&error))),
+        }
         match self.ledger().backend().fold() {
             Ok(Folded::Packs { packs, .. }) => done.packs_folded = packs,
             Ok(Folded::Nothing | Folded::Busy) => {}
