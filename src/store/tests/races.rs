@@ -10,8 +10,14 @@ use crate::store::chain::{self, Decision, Follow, Retry};
 use crate::store::names::RefName;
 
 #[derive(Debug, thiserror::Error)]
-#[error("no number")]
-struct NoNumber;
+#[error("no number: {0}")]
+struct NoNumber(String);
+
+/// What could not be read, with all that it was caused by: a race that fails has to say where.
+fn no_number(error: &dyn std::error::Error) -> NoNumber {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    NoNumber(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+}
 
 /// Adds one to the number that the chain's tip holds.
 fn increment(backend: &dyn Backend, name: &RefName) -> Result<(), String> {
@@ -20,9 +26,11 @@ fn increment(backend: &dyn Backend, name: &RefName) -> Result<(), String> {
         let number = match tip {
             None => 0,
             Some(tip) => {
-                let commit = chain::read_commit(backend, tip).map_err(|_| NoNumber)?;
-                let bytes = chain::read_at(backend, &commit, "run.json", 99).map_err(|_| NoNumber)?.ok_or(NoNumber)?;
-                String::from_utf8(bytes).map_err(|_| NoNumber)?.parse::<u64>().map_err(|_| NoNumber)?
+                let commit = chain::read_commit(backend, tip).map_err(|error| no_number(&error))?;
+                let bytes = chain::read_at(backend, &commit, "run.json", 99).map_err(|error| no_number(&error))?;
+                let bytes = bytes.ok_or_else(|| NoNumber("the file is not in the tree".to_owned()))?;
+                let text = String::from_utf8(bytes).map_err(|error| no_number(&error))?;
+                text.parse::<u64>().map_err(|error| no_number(&error))?
             }
         };
         let next = (number + 1).to_string();
@@ -58,7 +66,12 @@ fn race(fixture: &Fixture, writers: usize, count: usize, beside: &[&str]) -> (u6
         let results: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         over.store(true, Ordering::Relaxed);
         for result in results {
-            result.unwrap();
+            if let Err(said) = &result {
+                // Whether it is lost, or only was not seen for a moment, is all the difference.
+                let missing = said.split(' ').find(|word| word.len() == 40).unwrap_or("HEAD");
+                let later = fixture.try_git(&["cat-file", "-t", missing]);
+                panic!("{said}; git says of it afterwards: {later:?}");
+            }
         }
     });
     let backend = fixture.open();
