@@ -54,6 +54,13 @@ impl Clock {
     }
 }
 
+/// Seconds and nanoseconds of the clock that the kernel stamps files with. It moves in ticks of some milliseconds: a change made now gets
+/// this stamp or a later one, never an earlier one.
+pub fn read_stamping_clock() -> (i64, i64) {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    (now.tv_sec, now.tv_nsec)
+}
+
 /// When the file at `path` was last written, by its file system's clock; `None` if there is none to be seen.
 pub fn find_time_written(path: &Path) -> Option<DateTime<Utc>> {
     let written: SystemTime = std::fs::symlink_metadata(path).and_then(|found| found.modified()).ok()?;

@@ -8,6 +8,7 @@ use super::layout::{FileModes, StatRules, Symlinks, is_executable};
 use super::place::FileMark;
 use super::tree::Leaf;
 use super::{NotSavedReason, SaveError};
+use crate::world::clock::read_stamping_clock;
 use gix::bstr::{BStr, BString};
 use gix::filter::plumbing::Pipeline;
 use gix::filter::plumbing::pipeline::CrlfRoundTripCheck;
@@ -21,7 +22,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Files larger than this are hashed and written without holding them in memory, unless a filter applies.
 const LARGE: u64 = 32 << 20;
@@ -41,8 +42,8 @@ pub(super) struct Reading {
     pub(super) raw: Option<Vec<u8>>,
     /// What the file looked like when it was read.
     pub(super) mark: FileMark,
-    /// When that was.
-    pub(super) seen_at: SystemTime,
+    /// What the clock that stamps files said before.
+    pub(super) seen_at: (i64, i64),
     /// Whether it held still.
     pub(super) rest: Rest,
     /// What the filter said if it failed.
@@ -112,7 +113,7 @@ impl<'a> Reader<'a> {
 
     /// Reads the file at `path`, which the index has as `indexed`; `None` if no file or link is there.
     pub(super) fn read(&mut self, path: &BStr, indexed: Option<Mode>) -> Result<Option<Reading>, SaveError> {
-        let seen_at = SystemTime::now();
+        let seen_at = read_stamping_clock();
         let reading = self.read_now(path, indexed)?;
         Ok(reading.map(|reading| Reading { seen_at, ..reading }))
     }
@@ -276,7 +277,7 @@ impl Reading {
             held,
             raw: None,
             mark,
-            seen_at: SystemTime::now(),
+            seen_at: read_stamping_clock(),
             rest: Rest::Settled,
             filter_failure: None,
             not_exact: None,

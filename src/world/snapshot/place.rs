@@ -60,6 +60,11 @@ impl FileMark {
         self.modified
     }
 
+    /// When anything about the file was last changed, its content included: seconds and nanoseconds. Nobody can set this back.
+    pub(super) fn changed(&self) -> (i64, i64) {
+        self.changed
+    }
+
     /// The mark of the file at `path` itself, `None` if there is none.
     pub(super) fn at(path: &Path) -> Option<Self> {
         rustix::fs::lstat(path).ok().map(|stat| Self::of(&stat))

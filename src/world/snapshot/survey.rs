@@ -8,6 +8,7 @@ use super::content::{Filtering, Reader, Reading, Rest};
 use super::layout::StatRules;
 use super::place::FileMark;
 use super::walk::{Found, Ground, walk};
+use crate::world::clock::read_stamping_clock;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::index::entry::Mode;
 use std::collections::BTreeMap;
@@ -15,12 +16,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How often everything is looked at again for files that changed meanwhile.
 const ROUNDS: usize = 4;
-/// A write this soon after another may leave the same time stamp: the kernel's clock ticks this coarsely.
-const TICK: Duration = Duration::from_millis(10);
+/// The longest tick of the kernel's clock: a write this soon after another may leave the same time stamp.
+const LONGEST_TICK: Duration = Duration::from_millis(10);
+/// So often the clock is asked whether it has moved on.
+const LOOK_AT_CLOCK: Duration = Duration::from_micros(500);
 
 /// What was found and read.
 pub(super) struct Survey {
@@ -99,7 +102,7 @@ impl Desk<'_> {
             if restless.is_empty() {
                 return Ok(());
             }
-            std::thread::sleep(TICK);
+            wait_for_next_tick();
             let mut again = self.read_all(&restless)?;
             for (path, _) in restless {
                 match again.remove(&path) {
@@ -135,11 +138,23 @@ impl Desk<'_> {
     }
 }
 
-/// Whether the file was written so shortly before it was read that one more write would not show.
+/// Waits until what is written gets another stamp than what was written before.
+fn wait_for_next_tick() {
+    let before = read_stamping_clock();
+    let mut waited = Duration::ZERO;
+    while waited < LONGEST_TICK && read_stamping_clock() <= before {
+        std::thread::sleep(LOOK_AT_CLOCK);
+        waited += LOOK_AT_CLOCK;
+    }
+}
+
+/// Whether the file was changed so shortly before it was read that one more write would not show: within the tick that was not over yet.
 fn is_hot(reading: &Reading) -> bool {
-    let (seconds, nanoseconds) = reading.mark.modified();
-    let written =
-        Duration::new(u64::try_from(seconds).unwrap_or_default(), u32::try_from(nanoseconds).unwrap_or_default());
-    let seen = reading.seen_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    seen.checked_sub(written).is_none_or(|age| age < TICK) && written.saturating_sub(seen) < TICK
+    let (changed, seen) = (nanoseconds(reading.mark.changed()), nanoseconds(reading.seen_at));
+    // A stamp further ahead comes from another clock, of which ours says nothing.
+    changed >= seen && changed - seen < LONGEST_TICK.as_nanos().cast_signed()
+}
+
+fn nanoseconds((seconds, nanoseconds): (i64, i64)) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
 }
