@@ -25,6 +25,9 @@ use super::values::{BoxedError, Object, ObjectHeader, ReadObjectError, WriteErro
 /// Content above this goes straight into the pack's file.
 const LARGEST_IN_MEMORY: u64 = 1 << 20;
 
+/// As git does for loose objects: a batch is written while somebody waits for it.
+const COMPRESSION: Compression = Compression::fast();
+
 /// How long a streamed blob is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamLength {
@@ -219,7 +222,7 @@ impl Batch {
 }
 
 fn compress(content: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-    let mut encoder = ZlibEncoder::new(out, Compression::default());
+    let mut encoder = ZlibEncoder::new(out, COMPRESSION);
     encoder.write_all(content)?;
     encoder.finish().map(drop)
 }
@@ -258,7 +261,7 @@ fn deflate_stream(
     let mut hasher = object_hasher(format, gix::objs::Kind::Blob, promised);
     let mut sink = Measured { inner: io::BufWriter::new(&pack.file), crc: crc32fast::Hasher::new(), written: 0 };
     sink.write_all(&entry_header(gix::objs::Kind::Blob, promised)).map_err(failed(&path))?;
-    let mut encoder = ZlibEncoder::new(sink, Compression::default());
+    let mut encoder = ZlibEncoder::new(sink, COMPRESSION);
     let mut buffer = vec![0; 1 << 16];
     let mut found = 0;
     loop {
