@@ -4,13 +4,14 @@
 //! with the executor's resume state. Invariants: what cannot be read or saved is found out before anything is written; the executor's resume state stays
 //! until another one replaces it.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use crate::app::failure::Failure;
-use crate::app::saving::{About, Committed, Found, Prepared, SavedPlace, Source};
+use crate::app::saving::{About, Committed, Found, Prepared, Source, work_of};
 use crate::app::tether::Tether;
 use crate::domain::checkpoint::{
-    Checkpoint, CompletedStep, NewCheckpoint, ReplaySafety, ResumeDisposition, ResumeState, TakenBy,
+    Checkpoint, CompletedStep, NewCheckpoint, ReplaySafety, ResumeDisposition, ResumeState, SavedWork, TakenBy,
 };
 use crate::domain::environment::Environment;
 use crate::domain::event::RunEvent;
@@ -64,7 +65,6 @@ pub enum Saving {
 struct PlaceToSave<'e> {
     source: Source,
     prepared: Prepared,
-    committed: Committed,
     environment: &'e Environment,
 }
 
@@ -83,22 +83,14 @@ impl Tether {
             None => self.repository().settings().read(&REPLAY_SAFETY)?.parse()?,
         };
         let mut warnings = Vec::new();
+        let mut objects = None;
         let place = match environment.filter(|_| asked.saving == Saving::Work) {
-            Some(environment) => self.prepare_place(task, environment, &mut warnings)?,
+            Some(environment) => self.prepare_place(task, environment, &mut objects, &mut warnings)?,
             None => None,
         };
         // Read to its end before anything is written: what cannot be read leaves no trace.
-        let mut objects = self.ledger().backend().batch();
-        let resume_state = add_state(&mut objects, task, asked.resume_state.take())?;
-        let saved = match place {
-            Some(place) => {
-                let about = about(task, place.environment);
-                self.keep_prepared(place.prepared, &place.source, about, &place.committed)?
-            }
-            None => SavedPlace::default(),
-        };
-        warnings.extend(saved.warnings.iter().cloned());
-        warnings.extend(saved.not_saved.iter().map(|(path, reason)| format!("{path} was not saved: {reason}")));
+        let batch = objects.get_or_insert_with(|| self.ledger().backend().batch());
+        let resume_state = add_state(batch, task, asked.resume_state.take())?;
         let new = NewCheckpoint {
             task: task.task.clone(),
             boundary: asked.boundary,
@@ -108,11 +100,11 @@ impl Tether {
             note: asked.note,
             result_published: asked.published,
             resume_state,
-            work: saved.work,
+            work: None,
             by: asked.by,
             workspace_dir: environment.and_then(|environment| environment.spec.path.clone()),
         };
-        let checkpoint = self.record_checkpoint(task, &need, objects, new)?;
+        let checkpoint = self.record_checkpoint(task, &need, place, &mut objects, &new)?;
         Ok((checkpoint, warnings))
     }
 
@@ -125,6 +117,7 @@ impl Tether {
         &self,
         task: &TaskAddress,
         environment: &'e Environment,
+        objects: &mut Option<Batch>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<PlaceToSave<'e>>, Failure> {
         let without = |failure: Failure| failure.hint("`--no-snapshot` takes the checkpoint without the work");
@@ -141,29 +134,52 @@ impl Tether {
             }
             Err(failure) => return Err(without(failure)),
         };
-        let prepared = self.prepare_saving(&source, about(task, environment)).map_err(without)?;
+        let prepared = self.prepare_saving(&source, about(task, environment), objects).map_err(without)?;
+        let said = prepared.said();
+        warnings.extend(said.warnings);
+        warnings.extend(said.not_saved.iter().map(|(path, reason)| format!("{path} was not saved: {reason}")));
         let began = environment.spec.git_worktree.as_ref().and_then(|spec| spec.base_commit.clone());
         let committed = match environment.spec.git_worktree {
             Some(_) => Committed::IsKept { beyond: began },
             None => Committed::IsSafe,
         };
-        Ok(Some(PlaceToSave { source, prepared, committed, environment }))
+        if prepared.is_worth_keeping(&committed) {
+            return Ok(Some(PlaceToSave { source, prepared, environment }));
+        }
+        *objects = None;
+        Ok(None)
     }
 
     fn record_checkpoint(
         &self,
         task: &TaskAddress,
         need: &Need,
-        objects: Batch,
-        new: NewCheckpoint,
+        place: Option<PlaceToSave<'_>>,
+        objects: &mut Option<Batch>,
+        new: &NewCheckpoint,
     ) -> Result<Checkpoint, Failure> {
-        let mut proposal = Proposal::default();
+        let mut files = BTreeMap::new();
         if let Some(state) = &new.resume_state {
             let blob = crate::app::saving::object_id(&state.oid)?;
-            proposal.files.insert(state.path.clone(), Content::Blob(blob));
+            files.insert(state.path.clone(), Content::Blob(blob));
         }
-        proposal.events.push(RunEvent::CheckpointTaken(Box::new(new)));
-        let mut done = self.change_run_with(Some(objects), &task.run, need, |_| Ok(proposal.clone()))?;
+        let propose = |work: Option<SavedWork>| {
+            let new = NewCheckpoint { work, ..new.clone() };
+            Ok(Proposal { events: vec![RunEvent::CheckpointTaken(Box::new(new))], files: files.clone() })
+        };
+        let run = &task.run;
+        let mut done = match place {
+            None => self.change_run_with(objects, run, need, |_| propose(None))?,
+            Some(PlaceToSave { source, prepared, environment }) => {
+                self.keep_prepared(prepared, &source, about(task, environment), objects, |objects, work, entry| {
+                    let decide = |_: &RunView| propose(Some(work_of(entry)));
+                    match work {
+                        Some(work) => self.change_run_keeping(objects, work, run, need, decide),
+                        None => self.change_run_with(objects, run, need, decide).map(Some),
+                    }
+                })?
+            }
+        };
         done.view.checkpoints.remove(&task.task).ok_or_else(|| self.unknown_task(task))
     }
 }

@@ -298,6 +298,7 @@ impl<E: Error + Into<Self> + 'static> From<Refusal<E>> for Failure {
                 .hint(format!("look at it with `git tether show {run}`")),
             Refusal::Transition(refused) => refused.into(),
             Refusal::Decided(decided) => decided.into(),
+            dropped @ Refusal::PreviousDropped => Self::busy("contended", dropped.to_string()).hint("try again"),
         }
     }
 }

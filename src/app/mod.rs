@@ -42,6 +42,7 @@ pub mod salvage;
 pub mod saving;
 pub mod session;
 mod snapshot_sink;
+mod snapshot_words;
 pub mod status;
 pub mod supervise;
 pub mod sync;

@@ -10,6 +10,7 @@ use gix::ObjectId;
 
 use crate::app::failure::{Failure, chain_of};
 use crate::app::snapshot_sink::BatchSink;
+use crate::app::snapshot_words::{not_saved, restore_failure, restore_warning, save_failure, save_warning};
 use crate::app::tether::Tether;
 use crate::domain::checkpoint::SavedWork;
 use crate::domain::environment::{Environment, ExecutionMode};
@@ -18,12 +19,9 @@ use crate::domain::saved::{SavedEntry, SavedKind};
 use crate::git::settings::{SNAPSHOT_EXCLUDE, SNAPSHOT_INCLUDE};
 use crate::git::{OpenError, Role};
 use crate::store::objects::Batch;
-use crate::store::work::short_id;
+use crate::store::work::{Kept, NewWork, short_id};
 use crate::world::paths::{self, Occupancy};
-use crate::world::snapshot::{
-    self, NotSavedReason, RestoreError, RestoreTarget, RestoreWarning, SaveError, SaveOptions, Saved, Trust, Warning,
-    WorktreePlace,
-};
+use crate::world::snapshot::{self, RestoreTarget, SaveOptions, Saved, Trust, WorktreePlace};
 
 /// What came of saving a place.
 #[derive(Debug, Clone, Default)]
@@ -72,9 +70,8 @@ pub(super) enum Source {
     Vanished(PathBuf),
 }
 
-/// A snapshot whose objects are together but not yet written.
+/// A snapshot whose objects are in a batch, not yet written.
 pub(super) struct Prepared {
-    batch: Batch,
     saved: Saved,
     kind: SavedKind,
     previous: Option<SavedEntry>,
@@ -271,12 +268,27 @@ impl Tether {
     }
 
     fn save_place(&self, source: &Source, about: About<'_>, committed: &Committed) -> Result<SavedPlace, Failure> {
-        let prepared = self.prepare_saving(source, about)?;
-        self.keep_prepared(prepared, source, about, committed)
+        let mut objects = Some(self.ledger().backend().batch());
+        let prepared = self.prepare_saving(source, about, &mut objects)?;
+        let place = prepared.said();
+        if !prepared.is_worth_keeping(committed) {
+            return Ok(place);
+        }
+        let keep = |objects: &mut Option<Batch>, work: Option<&NewWork<'_>>, entry: &SavedEntry| {
+            let kept = work.map(|work| self.ledger().keep_work_with(objects, work, self.now())).transpose()?;
+            Ok(kept.is_none_or(Kept::is_kept).then(|| entry.clone()))
+        };
+        let entry = self.keep_prepared(prepared, source, about, &mut objects, keep)?;
+        Ok(SavedPlace { work: Some(work_of(&entry)), entry: Some(entry), ..place })
     }
 
-    /// Makes the snapshot of a place, and writes nothing yet.
-    pub(super) fn prepare_saving(&self, source: &Source, about: About<'_>) -> Result<Prepared, Failure> {
+    /// Makes the snapshot of a place; its objects go to `objects`, and nothing is written yet.
+    pub(super) fn prepare_saving(
+        &self,
+        source: &Source,
+        about: About<'_>,
+        objects: &mut Option<Batch>,
+    ) -> Result<Prepared, Failure> {
         let kind = match source {
             Source::Worktree(_) => SavedKind::Worktree,
             Source::Directory(_) => SavedKind::Directory,
@@ -285,7 +297,7 @@ impl Tether {
         let known = self.ledger().saved_work(about.run.as_str())?;
         let same_place = |entry: &SavedEntry| entry.environment.as_ref() == about.environment && entry.kind == kind;
         let previous = known.into_iter().rfind(same_place);
-        self.prepare_after(source, kind, previous)
+        self.prepare_after(source, kind, previous, objects)
     }
 
     fn prepare_after(
@@ -293,11 +305,11 @@ impl Tether {
         source: &Source,
         kind: SavedKind,
         previous: Option<SavedEntry>,
+        objects: &mut Option<Batch>,
     ) -> Result<Prepared, Failure> {
         let mut options = self.save_options()?;
         options.previous = previous.as_ref().and_then(|entry| object_id(&entry.commit).ok());
-        let mut batch = self.ledger().backend().batch();
-        let mut sink = BatchSink(&mut batch);
+        let mut sink = BatchSink(objects.get_or_insert_with(|| self.ledger().backend().batch()));
         let common_dir = self.repository().common_dir();
         let saved = match source {
             Source::Worktree(place) => {
@@ -308,58 +320,52 @@ impl Tether {
             Source::Vanished(admin_dir) => snapshot::save_vanished(admin_dir, common_dir, &options, &mut sink),
         };
         let saved = saved.map_err(|error| save_failure(&error))?;
-        Ok(Prepared { batch, saved, kind, previous })
+        Ok(Prepared { saved, kind, previous })
     }
 
-    /// Writes a snapshot that was prepared, and keeps it.
-    pub(super) fn keep_prepared(
+    /// Keeps a snapshot that was prepared: `keep` writes its objects and lists it, or answers `None` if what it was made without is kept no
+    /// more. A snapshot that is kept already is handed over as an entry only.
+    pub(super) fn keep_prepared<T>(
         &self,
-        prepared: Prepared,
+        mut prepared: Prepared,
         source: &Source,
         about: About<'_>,
-        committed: &Committed,
-    ) -> Result<SavedPlace, Failure> {
-        let mut place = SavedPlace {
-            warnings: prepared.saved.warnings.iter().map(save_warning).collect(),
-            not_saved: prepared.saved.not_saved.iter().map(not_saved).collect(),
-            ignored: prepared.saved.ignored,
-            ..SavedPlace::default()
-        };
-        if !prepared.is_worth_keeping(committed) {
-            return Ok(place);
+        objects: &mut Option<Batch>,
+        mut keep: impl FnMut(&mut Option<Batch>, Option<&NewWork<'_>>, &SavedEntry) -> Result<Option<T>, Failure>,
+    ) -> Result<T, Failure> {
+        loop {
+            let entry = self.saved_entry(&prepared, about);
+            let new = NewWork { snapshot: prepared.saved.commit, entry: &entry, previous: prepared.previous.as_ref() };
+            let new = Some(&new).filter(|_| !prepared.saved.unchanged);
+            if new.is_some() {
+                // Before it is kept: what is kept and not known as our own would come back without its content filters.
+                self.note_saved_here(&entry.run, &entry.commit)?;
+            }
+            if let Some(done) = keep(objects, new, &entry)? {
+                return Ok(done);
+            }
+            prepared = self.prepare_after(source, prepared.kind, None, objects)?;
         }
-        let entry = match prepared.previous.clone().filter(|_| prepared.saved.unchanged) {
-            Some(known) => known,
-            None => self.keep_new(prepared, source, about)?,
-        };
-        place.work = Some(work_of(&entry));
-        place.entry = Some(entry);
-        Ok(place)
     }
 
-    fn keep_new(&self, mut prepared: Prepared, source: &Source, about: About<'_>) -> Result<SavedEntry, Failure> {
-        loop {
-            let Prepared { batch, saved, kind, previous } = prepared;
-            let entry = SavedEntry {
-                id: short_id(&saved.commit),
-                kind,
-                run: about.run.to_string(),
-                task: about.task.cloned(),
-                environment: about.environment.cloned(),
-                commit: Oid(saved.commit.to_string()),
-                base: saved.base.map(|base| Oid(base.to_string())),
-                branch: saved.branch.as_deref().map(short_branch),
-                files: saved.files as u64,
-                bytes: saved.content_bytes,
-                reason: about.reason.to_owned(),
-                at: self.now(),
-            };
-            if self.ledger().keep_work_with(batch, previous.as_ref(), saved.commit, &entry, self.now())?.is_kept() {
-                self.note_saved_here(&entry.run, &entry.commit)?;
-                return Ok(entry);
-            }
-            // What it leaned on was dropped meanwhile: all of it has to be written.
-            prepared = self.prepare_after(source, kind, None)?;
+    fn saved_entry(&self, prepared: &Prepared, about: About<'_>) -> SavedEntry {
+        let Prepared { saved, kind, previous } = prepared;
+        if let Some(known) = previous.as_ref().filter(|_| saved.unchanged) {
+            return known.clone();
+        }
+        SavedEntry {
+            id: short_id(&saved.commit),
+            kind: *kind,
+            run: about.run.to_string(),
+            task: about.task.cloned(),
+            environment: about.environment.cloned(),
+            commit: Oid(saved.commit.to_string()),
+            base: saved.base.map(|base| Oid(base.to_string())),
+            branch: saved.branch.as_deref().map(short_branch),
+            files: saved.files as u64,
+            bytes: saved.content_bytes,
+            reason: about.reason.to_owned(),
+            at: self.now(),
         }
     }
 
@@ -378,8 +384,18 @@ impl Tether {
 }
 
 impl Prepared {
+    /// What a person should know of it, kept or not.
+    pub(super) fn said(&self) -> SavedPlace {
+        SavedPlace {
+            warnings: self.saved.warnings.iter().map(save_warning).collect(),
+            not_saved: self.saved.not_saved.iter().map(not_saved).collect(),
+            ignored: self.saved.ignored,
+            ..SavedPlace::default()
+        }
+    }
+
     /// Whether the snapshot holds anything that is nowhere else.
-    fn is_worth_keeping(&self, committed: &Committed) -> bool {
+    pub(super) fn is_worth_keeping(&self, committed: &Committed) -> bool {
         if !self.saved.clean {
             return true;
         }
@@ -400,7 +416,7 @@ fn exact_cache(place: &WorktreePlace) -> PathBuf {
     place.git_dir.join("tether-exact")
 }
 
-fn work_of(entry: &SavedEntry) -> SavedWork {
+pub(super) fn work_of(entry: &SavedEntry) -> SavedWork {
     SavedWork {
         commit: entry.commit.clone(),
         base: entry.base.clone(),
@@ -430,64 +446,4 @@ fn resolved(path: &Path) -> Result<PathBuf, Failure> {
 fn not_a_worktree(path: &Path) -> Failure {
     Failure::fatal("not_a_worktree", format!("{} is not a worktree of this repository", path.display()))
         .hint("`git tether verify` says what stands there")
-}
-
-fn save_failure(error: &SaveError) -> Failure {
-    let message = format!("could not save the work: {}", chain_of(error));
-    Failure::fatal("save_failed", message).hint("nothing was changed")
-}
-
-fn restore_failure(id: &str, error: &RestoreError) -> Failure {
-    let message = format!("could not restore saved work {id}: {}", chain_of(error));
-    match error {
-        RestoreError::InTheWay { .. } => {
-            Failure::fatal("in_the_way", message).hint("name a path that is empty or not there")
-        }
-        RestoreError::OtherBase { .. } => Failure::fatal("other_base", message),
-        _ => Failure::fatal("restore_failed", message),
-    }
-}
-
-fn save_warning(warning: &Warning) -> String {
-    match warning {
-        Warning::Unsettled(path) => format!("{path} changed each time it was read: it may be saved in a torn state"),
-        Warning::UnsettledIndex => "the index changed each time the worktree was saved".to_owned(),
-        Warning::SpecialFile(path) => format!("{path} is a pipe, socket or device: it has no content to save"),
-        Warning::FilterFailed(path, said) => {
-            format!("the content filter of {path} failed ({said}): its bytes were saved as they are")
-        }
-        Warning::MissingObject(path, id) => format!("the index names object {id} for {path}, which is not there"),
-        Warning::Submodule(path) => format!("{path} is a submodule: it was saved by its commit only"),
-    }
-}
-
-fn not_saved(found: &snapshot::NotSaved) -> (String, String) {
-    let reason = match found.reason {
-        NotSavedReason::Excluded => "tether.snapshot.exclude names it",
-        NotSavedReason::DirtySubmodule => "it is a submodule with changes of its own",
-        NotSavedReason::UnpushedSubmodule => "it is a submodule with commits that its remote lacks",
-        NotSavedReason::UnreadableSubmodule => "it is a submodule that could not be looked at",
-        NotSavedReason::EmbeddedHistory => "it is a repository of its own: its files were saved, its history was not",
-        NotSavedReason::NestedWorktree => "it is another worktree of this repository",
-        NotSavedReason::RefusedName => "no git tree may hold such a name",
-        NotSavedReason::RawTooLarge => "it is too large to keep its exact bytes beside what git stores for it",
-    };
-    (found.path.to_string(), reason.to_owned())
-}
-
-fn restore_warning(warning: &RestoreWarning) -> String {
-    match warning {
-        RestoreWarning::FilterNotRun(path) => {
-            format!("{path} is as git stores it: its content filter is not run for work that another machine saved")
-        }
-        RestoreWarning::FilterFailed(path, said) => {
-            format!("{path} is as git stores it: its content filter failed ({said})")
-        }
-        RestoreWarning::OperationLeftOut => {
-            "the operation in progress (a merge, a rebase) was not put back: another machine saved it".to_owned()
-        }
-        RestoreWarning::Submodule(path, commit) => {
-            format!("{path} is an empty directory: it was a submodule at {commit}")
-        }
-    }
 }

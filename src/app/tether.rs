@@ -8,8 +8,10 @@ use crate::record::message::Author;
 use crate::store::Backend;
 use crate::store::chain::Identity;
 use crate::store::ledger::Ledger;
+use crate::store::ledger::WriteRecordError;
 use crate::store::objects::Batch;
-use crate::store::runs::{Committed, Need, Proposal, ReadRun};
+use crate::store::runs::{Committed, Need, Proposal, ReadRun, Refusal};
+use crate::store::work::NewWork;
 use crate::world::clock::Clock;
 use crate::world::host::Host;
 use crate::world::live::SignsOfLife;
@@ -119,19 +121,34 @@ impl Tether {
         need: &Need,
         decide: impl FnMut(&crate::domain::view::RunView) -> Result<Proposal, Failure>,
     ) -> Result<Committed, Failure> {
-        self.change_run_with(None, run, need, decide)
+        self.change_run_with(&mut None, run, need, decide)
     }
 
     /// The same; objects that the proposal's files name are written with it, and not at all if it is refused.
     pub fn change_run_with(
         &self,
-        objects: Option<Batch>,
+        objects: &mut Option<Batch>,
         run: &RunId,
         need: &Need,
         decide: impl FnMut(&crate::domain::view::RunView) -> Result<Proposal, Failure>,
     ) -> Result<Committed, Failure> {
-        match self.ledger.change_run_with::<Failure>(objects, run, need, self.now(), decide) {
-            Ok(committed) => Ok(committed),
+        let changed = self.ledger.change_run_with::<Failure>(objects, run, need, self.now(), decide);
+        changed.map_err(|error| self.with_near_matches(error.into(), run))
+    }
+
+    /// The same for a run that names saved work, which is kept first. `None`: nothing was written, as what the snapshot was made without is
+    /// kept no more; the objects are still there.
+    pub(super) fn change_run_keeping(
+        &self,
+        objects: &mut Option<Batch>,
+        work: &NewWork<'_>,
+        run: &RunId,
+        need: &Need,
+        decide: impl FnMut(&crate::domain::view::RunView) -> Result<Proposal, Failure>,
+    ) -> Result<Option<Committed>, Failure> {
+        match self.ledger.change_run_keeping::<Failure>(objects, work, run, need, self.now(), decide) {
+            Ok(committed) => Ok(Some(committed)),
+            Err(WriteRecordError::Refused(Refusal::PreviousDropped)) => Ok(None),
             Err(error) => Err(self.with_near_matches(error.into(), run)),
         }
     }

@@ -6,9 +6,10 @@
 use gix::ObjectId;
 
 use super::backend::{Expected, New, SwapError};
-use super::chain::{self, Content, Decision, Retry};
+use super::chain::Content;
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::RefName;
+use super::transact::{self, Decision, Retry};
 use super::tree;
 use crate::domain::ids::RunId;
 use crate::domain::time::Timestamp;
@@ -27,7 +28,7 @@ impl Ledger {
         at: Timestamp,
     ) -> Result<Vec<RunId>, WriteRecordError<Never>> {
         let name = RefName::archive();
-        chain::transact(self.backend(), &name, Retry::default(), |tip| {
+        transact::transact(self.backend(), &name, Retry::default(), |tip| {
             let base = tip.map(|tip| self.root(&name, tip)).transpose().map_err(Inner::<Never>::Read)?;
             let mut changes = Vec::new();
             let mut lines = Vec::new();

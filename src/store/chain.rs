@@ -1,10 +1,9 @@
 //! Chains: one ref, one commit for each transition.
 //!
-//! Owns: the form of a commit, appending one, trying again after a lost race, walking history. Must not know: what a record says.
+//! Owns: the form of a commit, appending one, walking history. Must not know: what a record says, nor what follows a lost race.
 //! Invariants: a tip moves only from the commit that the decision was made on; all that a commit needs is on disk before the ref names it.
 
 use std::collections::{BTreeMap, BinaryHeap, HashSet};
-use std::time::Duration;
 
 use gix::ObjectId;
 use gix::actor::Signature;
@@ -95,6 +94,22 @@ impl AppendError {
     }
 }
 
+/// A commit that is in a batch, for a ref that will name it once the batch is written.
+#[derive(Debug)]
+pub(super) struct Staged {
+    name: RefName,
+    expected: Expected,
+    new: ObjectId,
+}
+
+impl Staged {
+    /// Lets the ref name the commit, which is on disk by now.
+    pub(super) fn land(self, backend: &dyn Backend) -> Result<ObjectId, AppendError> {
+        backend.swap(&self.name, self.expected, New::Id(self.new))?;
+        Ok(self.new)
+    }
+}
+
 /// Appends one commit to the chain at `name`, whose tip must be `expected`, and returns it: the new tip, on disk.
 pub fn append(
     backend: &dyn Backend,
@@ -102,33 +117,44 @@ pub fn append(
     expected: Expected,
     transition: &Transition,
 ) -> Result<ObjectId, AppendError> {
-    append_with(backend, name, expected, transition, &mut None)
+    let mut batch = backend.batch();
+    let staged = stage(backend, name, expected, transition, &mut batch)?;
+    write(backend, name, batch)?;
+    let new = staged.land(backend)?;
+    keep_house(backend);
+    Ok(new)
 }
 
-/// The same; the objects in `with`, which the commit may name, are written in the same pack. What was written is taken out of it.
-fn append_with(
+/// Folding is upkeep: whatever stops it stops it again after the next swap, and the transition is done.
+pub(super) fn keep_house(backend: &dyn Backend) {
+    let _ = backend.fold();
+}
+
+/// Puts one commit for the chain at `name`, whose tip must be `expected`, into `batch`; it may name what is in there already.
+pub(super) fn stage(
     backend: &dyn Backend,
     name: &RefName,
     expected: Expected,
     transition: &Transition,
-    with: &mut Option<Batch>,
-) -> Result<ObjectId, AppendError> {
+    batch: &mut Batch,
+) -> Result<Staged, AppendError> {
     refuse_lost_race(backend, name, expected)?;
     let tip = match expected {
         Expected::Absent => None,
         Expected::Id(id) => Some(id),
     };
-    let batch = with.take().unwrap_or_else(|| backend.batch());
-    let new = write_commit(backend, name, tip, transition, batch)?;
-    backend.swap(name, expected, New::Id(new))?;
-    // Folding is upkeep: whatever stops it stops it again after the next swap, and the transition is done.
-    let _ = backend.fold();
-    Ok(new)
+    let new = add_commit(backend, name, tip, transition, batch)?;
+    Ok(Staged { name: name.clone(), expected, new })
+}
+
+/// Puts the objects that the ref `name` is about to need on disk.
+pub(super) fn write(backend: &dyn Backend, name: &RefName, batch: Batch) -> Result<(), AppendError> {
+    backend.write(batch).map_err(|source| AppendError::Write { name: name.clone(), source })
 }
 
 /// Writes a commit that begins a chain of its own, for a ref that the caller moves to it.
 pub fn write_root(backend: &dyn Backend, name: &RefName, transition: &Transition) -> Result<ObjectId, AppendError> {
-    write_commit(backend, name, None, transition, backend.batch())
+    write_commit(backend, name, None, transition)
 }
 
 /// Writes a commit on top of another, for a ref that the caller moves to it.
@@ -138,7 +164,7 @@ pub fn write_on(
     base: ObjectId,
     transition: &Transition,
 ) -> Result<ObjectId, AppendError> {
-    write_commit(backend, name, Some(base), transition, backend.batch())
+    write_commit(backend, name, Some(base), transition)
 }
 
 fn write_commit(
@@ -146,7 +172,19 @@ fn write_commit(
     name: &RefName,
     tip: Option<ObjectId>,
     transition: &Transition,
-    mut batch: Batch,
+) -> Result<ObjectId, AppendError> {
+    let mut batch = backend.batch();
+    let new = add_commit(backend, name, tip, transition, &mut batch)?;
+    write(backend, name, batch)?;
+    Ok(new)
+}
+
+fn add_commit(
+    backend: &dyn Backend,
+    name: &RefName,
+    tip: Option<ObjectId>,
+    transition: &Transition,
+    batch: &mut Batch,
 ) -> Result<ObjectId, AppendError> {
     let base = tip.map(|tip| read_commit(backend, tip)).transpose();
     let base = base.map_err(|source| AppendError::Tip { name: name.clone(), source })?;
@@ -162,12 +200,10 @@ fn write_commit(
         };
         changes.insert(path.clone(), change);
     }
-    let tree = tree::edit(backend, &mut batch, base.map(|commit| commit.tree), &changes);
+    let tree = tree::edit(backend, batch, base.map(|commit| commit.tree), &changes);
     let tree = tree.map_err(|source| AppendError::Tree { name: name.clone(), source })?;
     let commit = commit_bytes(tree, tip, transition).map_err(write_failed)?;
-    let new = batch.add(Kind::Commit, &commit).map_err(write_failed)?;
-    backend.write(batch).map_err(write_failed)?;
-    Ok(new)
+    batch.add(Kind::Commit, &commit).map_err(write_failed)
 }
 
 /// A look before anything is written: most lost races end here, and leave no objects behind.
@@ -216,157 +252,6 @@ fn header_text(text: &str, fallback: &str) -> String {
     // Git strips the same from both ends.
     let kept = kept.trim_matches(|letter: char| letter.is_whitespace() || ".,:;\"\\'".contains(letter));
     if kept.is_empty() { fallback.to_owned() } else { kept.to_owned() }
-}
-
-/// How often, and how patiently, a lost race is run again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    /// At most so many attempts.
-    pub attempts: u32,
-    /// The pause after the first; it doubles from then on, with jitter.
-    pub first_pause: Duration,
-    /// It grows up to this.
-    pub longest_pause: Duration,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self { attempts: 64, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(100) }
-    }
-}
-
-impl Retry {
-    fn pause(&self, lost: u32) {
-        let grown = self.first_pause.saturating_mul(1 << lost.min(16));
-        std::thread::sleep(grown.min(self.longest_pause).mul_f32(fastrand::f32()));
-    }
-}
-
-/// What a decision comes to.
-#[derive(Debug)]
-pub enum Decision<T> {
-    /// Append this, and hand the value back once it is there.
-    Append(Transition, T),
-    /// Nothing needs to change.
-    Leave(T),
-}
-
-/// What [`transact`] came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transacted<T> {
-    /// The tip now; `None` if there is no chain, and none was begun.
-    pub tip: Option<ObjectId>,
-    /// What the decision handed back.
-    pub outcome: T,
-    /// How many attempts it took.
-    pub attempts: u32,
-}
-
-/// Why a transaction did not happen.
-#[derive(Debug, thiserror::Error)]
-pub enum TransactError<E: std::error::Error + 'static> {
-    /// The decision was not to.
-    #[error(transparent)]
-    Refused(E),
-    /// The ref could not be read.
-    #[error("could not read {name}")]
-    Ref {
-        /// The ref.
-        name: RefName,
-        /// Why.
-        source: ReadRefError,
-    },
-    /// The ref names no commit.
-    #[error("{name} is not usable: {}", show_value(found))]
-    Unusable {
-        /// The ref.
-        name: RefName,
-        /// What it holds.
-        found: RefValue,
-    },
-    /// Others were faster each time.
-    #[error("{name} changed under each of {attempts} attempts")]
-    Contended {
-        /// The ref.
-        name: RefName,
-        /// How many.
-        attempts: u32,
-        /// What the last one met.
-        source: Box<AppendError>,
-    },
-    /// It was decided, and could not be done.
-    #[error(transparent)]
-    Append(Box<AppendError>),
-}
-
-fn show_value(value: &RefValue) -> String {
-    match value {
-        RefValue::Absent => "it is absent".to_owned(),
-        RefValue::Id(id) => format!("it names {id}"),
-        RefValue::Symbolic(target) => format!("it is a symbolic ref to `{}`", target.escape_debug()),
-        RefValue::Broken(content) => format!("it holds `{}`", content.escape_debug()),
-    }
-}
-
-/// So often a lock that somebody holds is waited for, each time for as long as the backend has patience.
-const MOST_LOCKED: u32 = 4;
-
-fn is_locked(error: &AppendError) -> bool {
-    matches!(error, AppendError::Swap(SwapError::Busy { .. }))
-}
-
-/// Reads the tip, decides, appends; decides again on the new tip if somebody was faster. `decide` may run many times and must have no effect
-/// of its own.
-pub fn transact<T, E: std::error::Error + 'static>(
-    backend: &dyn Backend,
-    name: &RefName,
-    retry: Retry,
-    decide: impl FnMut(Option<ObjectId>) -> Result<Decision<T>, E>,
-) -> Result<Transacted<T>, TransactError<E>> {
-    transact_with(backend, name, retry, None, decide)
-}
-
-/// The same; the objects in `with`, which a decision may name, are written together with the first commit, and not at all if nothing is
-/// appended.
-pub fn transact_with<T, E: std::error::Error + 'static>(
-    backend: &dyn Backend,
-    name: &RefName,
-    retry: Retry,
-    mut with: Option<Batch>,
-    mut decide: impl FnMut(Option<ObjectId>) -> Result<Decision<T>, E>,
-) -> Result<Transacted<T>, TransactError<E>> {
-    let _turn = backend.turn(name);
-    let mut attempts = 0;
-    let mut locked = 0;
-    loop {
-        attempts += 1;
-        let found = backend.read_ref(name).map_err(|source| TransactError::Ref { name: name.clone(), source })?;
-        let (tip, expected) = match found {
-            RefValue::Absent => (None, Expected::Absent),
-            RefValue::Id(id) => (Some(id), Expected::Id(id)),
-            found => return Err(TransactError::Unusable { name: name.clone(), found }),
-        };
-        let (transition, outcome) = match decide(tip).map_err(TransactError::Refused)? {
-            Decision::Leave(outcome) => return Ok(Transacted { tip, outcome, attempts }),
-            Decision::Append(transition, outcome) => (transition, outcome),
-        };
-        let appended = append_with(backend, name, expected, &transition, &mut with);
-        match appended {
-            Ok(new) => return Ok(Transacted { tip: Some(new), outcome, attempts }),
-            Err(error) if !error.is_lost_race() => return Err(TransactError::Append(Box::new(error))),
-            // Each was waited for: who holds a lock for so long is no racer.
-            Err(error) if is_locked(&error) && locked + 1 >= MOST_LOCKED => {
-                return Err(TransactError::Append(Box::new(error)));
-            }
-            Err(source) if attempts >= retry.attempts => {
-                return Err(TransactError::Contended { name: name.clone(), attempts, source: Box::new(source) });
-            }
-            Err(error) => {
-                locked += u32::from(is_locked(&error));
-                retry.pause(attempts - 1);
-            }
-        }
-    }
 }
 
 /// Which parents history follows.

@@ -1,8 +1,9 @@
 //! The journal: one commit for each recovery or cleanup that changed something.
 
-use super::chain::{self, Content, Decision, Retry};
+use super::chain::Content;
 use super::ledger::{Inner, Ledger, WriteRecordError};
 use super::names::RefName;
+use super::transact::{self, Decision, Retry};
 use crate::domain::time::Timestamp;
 pub use crate::record::journal::JournalLine;
 use crate::record::journal::encode_journal;
@@ -33,7 +34,7 @@ impl Ledger {
             ],
         );
         text.truncate(text.floor_char_boundary(512 << 10));
-        chain::transact(self.backend(), &name, Retry::default(), |_| {
+        transact::transact(self.backend(), &name, Retry::default(), |_| {
             let transition = self.transition([(ENTRY.to_owned(), Content::Bytes(bytes.clone()))], text.clone(), at);
             Ok::<_, Inner<std::convert::Infallible>>(Decision::Append(transition, ()))
         })?;

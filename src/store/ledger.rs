@@ -6,9 +6,10 @@ use gix::ObjectId;
 use gix::date::Time;
 
 use super::backend::{Backend, ReadObjectError, ReadRefError, RefValue};
-use super::chain::{self, AppendError, CommitError, Content, Identity, TransactError};
+use super::chain::{self, AppendError, CommitError, Content, Identity};
 use super::names::{NameError, RefName};
 use super::placed::{self, Placed};
+use super::transact::TransactError;
 use super::tree::{self, TreeError};
 use crate::domain::time::Timestamp;
 use crate::domain::view::RunView;
@@ -142,6 +143,19 @@ impl<E: std::error::Error + 'static> From<TransactError<Inner<E>>> for WriteReco
             TransactError::Unusable { name, found } => Self::Read(ReadError::Unusable { name, found: shown(&found) }),
             TransactError::Contended { name, attempts, source } => Self::Contended { name, attempts, source },
             TransactError::Append(error) => Self::Append(error),
+        }
+    }
+}
+
+impl WriteRecordError<std::convert::Infallible> {
+    /// The same where more can be refused than nothing.
+    pub(super) fn never_refused<E: std::error::Error + 'static>(self) -> WriteRecordError<E> {
+        match self {
+            Self::Refused(never) => match never {},
+            Self::Read(read) => WriteRecordError::Read(read),
+            Self::Encode(encode) => WriteRecordError::Encode(encode),
+            Self::Contended { name, attempts, source } => WriteRecordError::Contended { name, attempts, source },
+            Self::Append(error) => WriteRecordError::Append(error),
         }
     }
 }

@@ -4,10 +4,11 @@
 
 use gix::ObjectId;
 
-use super::chain::{self, Content, Decision, Retry};
+use super::chain::{self, Content};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::RefName;
 use super::runs::Need;
+use super::transact::{self, Decision, Retry};
 use crate::domain::claim::Claim;
 use crate::domain::ids::RunId;
 use crate::domain::run::{Run, RunStatus, TaskSummary};
@@ -21,7 +22,7 @@ impl Ledger {
     /// Writes the counts of a run anew from its records, and the status that follows from them.
     pub fn count_again(&self, id: &RunId, at: Timestamp) -> Result<(), WriteRecordError<Never>> {
         let name = RefName::run(id.as_str()).map_err(ReadError::from)?;
-        chain::transact(self.backend(), &name, Retry::default(), |tip| {
+        transact::transact(self.backend(), &name, Retry::default(), |tip| {
             let Some(tip) = tip else { return Ok(Decision::Leave(())) };
             let read = self.read_run_at(&name, tip, &Need::Everything).map_err(Inner::<Never>::Read)?;
             let run = counted(&read.view, at);

@@ -1,29 +1,26 @@
 //! Runs: one ref each, one commit for each transition.
 //!
-//! Owns how much of a run is read and which files a transition rewrites. Must not know why anything happens.
-//! Invariants: only what changed is written; a transition that changes nothing writes nothing; the cost of a transition does not
-//! grow with the number of tasks.
+//! Owns how much of a run is read, and the values that a change of one is asked for and answered with. Must not know why anything happens.
+//! Invariant: what is read does not grow with the number of tasks, unless everything is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use gix::ObjectId;
 
 use super::backend::RefValue;
-use super::chain::{self, Content, Decision, Follow, Retry, Transacted};
-use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
+use super::chain::{self, Content, Follow};
+use super::ledger::{Ledger, ReadError};
 use super::names::{RefName, RefPrefix};
-use super::objects::Batch;
 use super::placed::Placed;
 use super::tree;
 use crate::domain::event::RunEvent;
 use crate::domain::gate::Gate;
 use crate::domain::ids::{EnvironmentId, GateId, RunId, TaskId};
-use crate::domain::run::{NewRun, Run};
+use crate::domain::run::Run;
 use crate::domain::task::Task;
-use crate::domain::time::Timestamp;
-use crate::domain::transition::{RefusedTransition, apply};
+use crate::domain::transition::RefusedTransition;
 use crate::domain::view::{Changes, RunView};
-use crate::record::{Record, Written, encode, layout, message};
+use crate::record::{Written, layout};
 
 /// Which records of a run are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +116,9 @@ pub enum Refusal<E: std::error::Error + 'static> {
     /// The caller decided against it.
     #[error(transparent)]
     Decided(E),
+    /// What a snapshot was made without is not kept any more: it has to be made anew, whole.
+    #[error("the saved work that this snapshot builds on was dropped meanwhile")]
+    PreviousDropped,
 }
 
 /// A run's name with its tip, or with what stands there instead.
@@ -187,95 +187,6 @@ impl Ledger {
             .collect())
     }
 
-    /// Starts a run.
-    pub fn start_run<E: std::error::Error + 'static>(
-        &self,
-        new: &NewRun,
-        at: Timestamp,
-    ) -> Result<Committed, WriteRecordError<Refusal<E>>> {
-        let name = RefName::run(new.id.as_str()).map_err(ReadError::from)?;
-        let done = chain::transact(self.backend(), &name, Retry::default(), |tip| {
-            if tip.is_some() {
-                return Err(Inner::Refused(Refusal::RunExists(new.id.clone())));
-            }
-            let run = Run::start(new.clone(), at);
-            let bytes = encode(&run, None).map_err(Inner::Encode)?;
-            let text = message::run_started(&run.id, self.author());
-            let transition = self.transition([(layout::RUN.to_owned(), Content::Bytes(bytes))], text, at);
-            Ok(Decision::Append(transition, run))
-        })?;
-        let changes = Changes::none(done.outcome.clone());
-        committed(done.tip, RunView::of_run(done.outcome), Some(changes), &name)
-    }
-
-    /// Reads a run, decides, writes what follows; decides again if somebody was faster. `decide` must have no effect of its own.
-    pub fn change_run<E: std::error::Error + 'static>(
-        &self,
-        id: &RunId,
-        need: &Need,
-        at: Timestamp,
-        decide: impl FnMut(&RunView) -> Result<Proposal, E>,
-    ) -> Result<Committed, WriteRecordError<Refusal<E>>> {
-        self.change_run_with(None, id, need, at, decide)
-    }
-
-    /// The same; objects that the proposal's files name are written in the same pack, and not at all if it is refused.
-    pub fn change_run_with<E: std::error::Error + 'static>(
-        &self,
-        objects: Option<Batch>,
-        id: &RunId,
-        need: &Need,
-        at: Timestamp,
-        mut decide: impl FnMut(&RunView) -> Result<Proposal, E>,
-    ) -> Result<Committed, WriteRecordError<Refusal<E>>> {
-        let name = RefName::run(id.as_str()).map_err(ReadError::from)?;
-        let done: Transacted<(RunView, Option<Changes>)> =
-            chain::transact_with(self.backend(), &name, Retry::default(), objects, |tip| {
-                let tip = tip.ok_or_else(|| Inner::Refused(Refusal::NoSuchRun(id.clone())))?;
-                let read = self.read_run_at(&name, tip, need).map_err(Inner::Read)?;
-                let proposal = decide(&read.view).map_err(|error| Inner::Refused(Refusal::Decided(error)))?;
-                let next = change(&read.view, &proposal.events, at)
-                    .map_err(|refused| Inner::Refused(Refusal::Transition(refused)))?;
-                let Some((view, changes)) = next else {
-                    if proposal.files.is_empty() {
-                        return Ok(Decision::Leave((read.view, None)));
-                    }
-                    let text = message::message(
-                        &format!("run {id}: {}", proposal.files.keys().cloned().collect::<Vec<_>>().join(", ")),
-                        "",
-                        &message::trailers_of_files(id, self.author()),
-                    );
-                    let transition = self.transition(proposal.files, text, at);
-                    let changes = Changes::none(read.view.run.clone());
-                    return Ok(Decision::Append(transition, (read.view, Some(changes))));
-                };
-                let text = message::run_changed(&read.view, &proposal.events, &changes, self.author());
-                let mut files = files_of(&read, &changes).map_err(Inner::Encode)?;
-                files.extend(self.report_of(&read, &name, &changes));
-                files.extend(proposal.files);
-                Ok(Decision::Append(self.transition(files, text, at), (view, Some(changes))))
-            })?;
-        let (view, changes) = done.outcome;
-        committed(done.tip, view, changes, &name)
-    }
-
-    /// A run that ends gets its report with it; one that is opened again has none any more.
-    fn report_of(&self, read: &ReadRun, name: &RefName, changes: &Changes) -> Option<(String, Content)> {
-        let (before, after) = (&read.view.run, &changes.run);
-        let is_end = after.status.is_terminal();
-        if before.status == after.status && before.completed_at == after.completed_at
-            || !(is_end || before.status.is_terminal())
-        {
-            return None;
-        }
-        if !is_end {
-            return Some((layout::REPORT.to_owned(), Content::Remove));
-        }
-        let mut whole = self.read_run_at(name, read.tip, &Need::Everything).ok()?.view;
-        whole.absorb(changes.clone());
-        Some((layout::REPORT.to_owned(), Content::Bytes(self.report(&whole)?)))
-    }
-
     /// The commits of a run, newest first.
     pub fn history_of_run(&self, id: &RunId) -> Result<Option<chain::History<'_>>, ReadError> {
         let tip = self.tip(&RefName::run(id.as_str())?)?;
@@ -289,64 +200,6 @@ impl Ledger {
         let root = self.root(&name, tip)?;
         tree::read(self.backend(), root, path, limit).map_err(|source| ReadError::Tree { name, source })
     }
-}
-
-fn committed<E: std::error::Error + 'static>(
-    tip: Option<ObjectId>,
-    view: RunView,
-    changes: Option<Changes>,
-    name: &RefName,
-) -> Result<Committed, WriteRecordError<E>> {
-    let tip = tip.ok_or_else(|| ReadError::Unusable { name: name.clone(), found: "nothing".to_owned() })?;
-    Ok(Committed { tip, view, changes })
-}
-
-/// Applies events one after the other; `None` if nothing but times would change.
-fn change(
-    before: &RunView,
-    events: &[RunEvent],
-    at: Timestamp,
-) -> Result<Option<(RunView, Changes)>, RefusedTransition> {
-    let mut view = before.clone();
-    let mut all: Option<Changes> = None;
-    for event in events {
-        let changes = apply(&view, event, at)?;
-        view.absorb(changes.clone());
-        match &mut all {
-            Some(all) => all.then(changes),
-            None => all = Some(changes),
-        }
-    }
-    let mut compared = view.run.clone();
-    compared.updated_at = before.run.updated_at;
-    Ok(all.filter(|all| compared != before.run || differs(before, all)).map(|all| (view, all)))
-}
-
-fn differs(before: &RunView, changes: &Changes) -> bool {
-    !changes.tasks.is_empty()
-        || !changes.environments.is_empty()
-        || !changes.checkpoints.is_empty()
-        || changes.gates.iter().any(|(id, gate)| before.gates.get(id) != Some(gate))
-}
-
-fn files_of(read: &ReadRun, changes: &Changes) -> Result<BTreeMap<String, Content>, crate::record::InvalidRecord> {
-    fn put<T: Record>(
-        files: &mut BTreeMap<String, Content>,
-        read: &ReadRun,
-        path: String,
-        record: &T,
-    ) -> Result<(), crate::record::InvalidRecord> {
-        let bytes = encode(record, read.written.get(&path))?;
-        files.insert(path, Content::Bytes(bytes));
-        Ok(())
-    }
-    let mut files = BTreeMap::new();
-    put(&mut files, read, layout::RUN.to_owned(), &changes.run)?;
-    changes.tasks.values().try_for_each(|task| put(&mut files, read, layout::task(&task.id), task))?;
-    changes.environments.values().try_for_each(|known| put(&mut files, read, layout::environment(&known.id), known))?;
-    changes.checkpoints.values().try_for_each(|known| put(&mut files, read, layout::checkpoint(&known.task), known))?;
-    changes.gates.values().try_for_each(|gate| put(&mut files, read, layout::gate(&gate.id), gate))?;
-    Ok(files)
 }
 
 struct Loader<'a> {

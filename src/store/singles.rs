@@ -3,10 +3,11 @@
 //! Owns the names of their refs and files. Must not know why anything happens to them.
 
 use super::backend::{Expected, New, RefValue, SwapError};
-use super::chain::{self, Content, Decision, Retry};
+use super::chain::Content;
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
 use super::placed::Placed;
+use super::transact::{self, Decision, Retry};
 use crate::domain::claim::{Claim, ClaimKind};
 use crate::domain::ids::{PoolName, SessionId};
 use crate::domain::pool::Pool;
@@ -133,7 +134,7 @@ impl Ledger {
         mut decide: impl FnMut(Option<&T>) -> Result<Option<Change<T>>, E>,
     ) -> Result<Option<T>, WriteRecordError<E>> {
         let name = T::ref_name(key)?;
-        let done = chain::transact(self.backend(), &name, Retry::default(), |tip| {
+        let done = transact::transact(self.backend(), &name, Retry::default(), |tip| {
             let stored = match tip {
                 Some(tip) => {
                     let root = self.root(&name, tip).map_err(Inner::Read)?;

@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::backend::{Expected, New, RefValue};
-use super::chain::{self, Content, Decision, Retry};
+use super::chain::{self, Content};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
 use super::objects::Batch;
 use super::release::{ReleaseError, Released};
+use super::transact::{self, Decision, Retry};
 use super::tree;
 use crate::domain::ids::Oid;
 pub use crate::domain::saved::SavedEntry;
@@ -39,6 +40,17 @@ impl Kept {
     pub fn is_kept(self) -> bool {
         self == Self::Snapshot
     }
+}
+
+/// A snapshot that is to be kept.
+#[derive(Debug, Clone, Copy)]
+pub struct NewWork<'a> {
+    /// Its commit.
+    pub snapshot: ObjectId,
+    /// How it is listed.
+    pub entry: &'a SavedEntry,
+    /// The one whose objects it was made without.
+    pub previous: Option<&'a SavedEntry>,
 }
 
 /// What was dropped.
@@ -93,48 +105,57 @@ impl Ledger {
         entry: &SavedEntry,
         at: Timestamp,
     ) -> Result<(), WriteRecordError<std::convert::Infallible>> {
-        self.keep_work_with(self.backend().batch(), None, snapshot, entry, at).map(|_| ())
+        let new = NewWork { snapshot, entry, previous: None };
+        self.keep_work_with(&mut None, &new, at).map(|_| ())
     }
 
     /// Writes the objects of a snapshot and keeps it. If it was made without what `previous` holds, it is kept only while that is.
     pub fn keep_work_with(
         &self,
-        objects: Batch,
-        previous: Option<&SavedEntry>,
-        snapshot: ObjectId,
-        entry: &SavedEntry,
+        objects: &mut Option<Batch>,
+        new: &NewWork<'_>,
         at: Timestamp,
     ) -> Result<Kept, WriteRecordError<std::convert::Infallible>> {
-        let name = RefName::work(&entry.run).map_err(ReadError::from)?;
-        let done = chain::transact_with(self.backend(), &name, Retry::default(), Some(objects), |tip| {
-            let mut entries = match tip {
-                Some(tip) => self.saved_work_at(&name, tip).map_err(Inner::Read)?,
-                None => Vec::new(),
-            };
-            let is_kept = |commit: &Oid| entries.iter().any(|known| known.commit == *commit);
-            if is_kept(&entry.commit) {
-                return Ok(Decision::Leave(Kept::Snapshot));
-            }
-            if previous.is_some_and(|previous| !is_kept(&previous.commit)) {
-                return Ok(Decision::Leave(Kept::Nothing));
-            }
-            entries.push(entry.clone());
-            let what = entry.task.as_ref().map_or_else(|| entry.run.clone(), |task| format!("{}/{task}", entry.run));
-            let text = message::record_changed(
-                &format!("work of {what}: {} files saved", entry.files),
-                "work_saved",
-                &[
-                    ("Run", Some(entry.run.clone())),
-                    ("Task", entry.task.as_ref().map(ToString::to_string)),
-                    ("Environment", entry.environment.as_ref().map(ToString::to_string)),
-                ],
-                self.author(),
-            );
-            let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(encode_saved(&entries)))], text, at);
-            transition.extra_parents = vec![snapshot];
-            Ok(Decision::Append(transition, Kept::Snapshot))
-        })?;
+        let name = RefName::work(&new.entry.run).map_err(ReadError::from)?;
+        let decide = |tip| self.decide_keeping(&name, new, at, tip);
+        let done = transact::transact_with(self.backend(), &name, Retry::default(), objects, decide)?;
         Ok(done.outcome)
+    }
+
+    pub(super) fn decide_keeping<E: std::error::Error + 'static>(
+        &self,
+        name: &RefName,
+        new: &NewWork<'_>,
+        at: Timestamp,
+        tip: Option<ObjectId>,
+    ) -> Result<Decision<Kept>, Inner<E>> {
+        let entry = new.entry;
+        let mut entries = match tip {
+            Some(tip) => self.saved_work_at(name, tip).map_err(Inner::Read)?,
+            None => Vec::new(),
+        };
+        let is_kept = |commit: &Oid| entries.iter().any(|known| known.commit == *commit);
+        if is_kept(&entry.commit) {
+            return Ok(Decision::Leave(Kept::Snapshot));
+        }
+        if new.previous.is_some_and(|previous| !is_kept(&previous.commit)) {
+            return Ok(Decision::Leave(Kept::Nothing));
+        }
+        entries.push(entry.clone());
+        let what = entry.task.as_ref().map_or_else(|| entry.run.clone(), |task| format!("{}/{task}", entry.run));
+        let text = message::record_changed(
+            &format!("work of {what}: {} files saved", entry.files),
+            "work_saved",
+            &[
+                ("Run", Some(entry.run.clone())),
+                ("Task", entry.task.as_ref().map(ToString::to_string)),
+                ("Environment", entry.environment.as_ref().map(ToString::to_string)),
+            ],
+            self.author(),
+        );
+        let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(encode_saved(&entries)))], text, at);
+        transition.extra_parents = vec![new.snapshot];
+        Ok(Decision::Append(transition, Kept::Snapshot))
     }
 
     /// Stops keeping the snapshots that `goes` picks; the chain is written anew without them, and what only they held is left to

@@ -4,9 +4,10 @@ use gix::objs::Kind;
 
 use super::{Fixture, run, transition};
 use crate::store::backend::{Backend, Expected, New, ReadObjectError, RefValue, SwapError};
-use crate::store::chain::{self, AppendError, Decision, Follow, Retry};
+use crate::store::chain::{self, AppendError, Follow};
 use crate::store::memory::{Failure, MemoryBackend};
 use crate::store::names::{RefName, RefPrefix};
+use crate::store::transact::{self, Decision, Retry};
 
 macro_rules! contract {
     ($($test:ident),+ $(,)?) => {
@@ -187,7 +188,7 @@ struct No;
 fn a_lost_race_is_decided_again(backend: &dyn Backend) {
     let name = run("r");
     let mut tips = Vec::new();
-    let done = chain::transact(backend, &name, Retry::default(), |tip| {
+    let done = transact::transact(backend, &name, Retry::default(), |tip| {
         if tips.is_empty() {
             chain::append(backend, &name, Expected::Absent, &transition("faster", &[("run.json", "x")])).unwrap();
         }
@@ -198,20 +199,20 @@ fn a_lost_race_is_decided_again(backend: &dyn Backend) {
     assert_eq!((done.outcome, done.attempts, tips[0]), (2, 2, None));
     assert_eq!(chain::history(backend, done.tip.unwrap(), Follow::First).count(), 2);
 
-    let refused = chain::transact(backend, &name, Retry::default(), |_| Err::<Decision<()>, _>(No));
-    assert!(matches!(refused, Err(chain::TransactError::Refused(No))));
-    let left = chain::transact(backend, &name, Retry::default(), |_| Ok::<_, No>(Decision::Leave(7))).unwrap();
+    let refused = transact::transact(backend, &name, Retry::default(), |_| Err::<Decision<()>, _>(No));
+    assert!(matches!(refused, Err(transact::TransactError::Refused(No))));
+    let left = transact::transact(backend, &name, Retry::default(), |_| Ok::<_, No>(Decision::Leave(7))).unwrap();
     assert_eq!((left.outcome, left.tip), (7, done.tip));
 
     let never = Retry { attempts: 3, ..Retry::default() };
     let mut number = 0;
-    let contended = chain::transact(backend, &name, never, |tip| {
+    let contended = transact::transact(backend, &name, never, |tip| {
         number += 1;
         let faster = transition("faster", &[("run.json", &number.to_string())]);
         chain::append(backend, &name, Expected::Id(tip.unwrap()), &faster).unwrap();
         Ok::<_, No>(Decision::Append(transition("slower", &[]), ()))
     });
-    assert!(matches!(contended, Err(chain::TransactError::Contended { attempts: 3, .. })), "{contended:?}");
+    assert!(matches!(contended, Err(transact::TransactError::Contended { attempts: 3, .. })), "{contended:?}");
 }
 
 fn a_wrong_expectation_appends_nothing(backend: &dyn Backend) {

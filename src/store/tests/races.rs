@@ -6,8 +6,9 @@ use std::thread;
 
 use super::{Fixture, run, transition};
 use crate::store::backend::{Backend, Expected, New, RefValue, SwapError};
-use crate::store::chain::{self, Decision, Follow, Retry};
+use crate::store::chain::{self, Follow};
 use crate::store::names::RefName;
+use crate::store::transact::{self, Decision, Retry};
 
 #[derive(Debug, thiserror::Error)]
 #[error("no number: {0}")]
@@ -22,7 +23,7 @@ fn no_number(error: &dyn std::error::Error) -> NoNumber {
 /// Adds one to the number that the chain's tip holds.
 fn increment(backend: &dyn Backend, name: &RefName) -> Result<(), String> {
     let retry = Retry { attempts: 1000, ..Retry::default() };
-    let done = chain::transact(backend, name, retry, |tip| {
+    let done = transact::transact(backend, name, retry, |tip| {
         let number = match tip {
             None => 0,
             Some(tip) => {
