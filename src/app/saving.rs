@@ -260,11 +260,7 @@ impl Tether {
             Err(error) => return Err(error.into()),
         };
         let ours = found.common_dir() == self.repository().common_dir();
-        Ok(found.workdir().filter(|_| ours).map(|workdir| WorktreePlace {
-            path: workdir.to_owned(),
-            git_dir: found.git_dir().to_owned(),
-            common_dir: found.common_dir().to_owned(),
-        }))
+        Ok(WorktreePlace::of(&found).filter(|_| ours))
     }
 
     fn save_place(&self, source: &Source, about: About<'_>, committed: &Committed) -> Result<SavedPlace, Failure> {

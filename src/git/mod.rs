@@ -4,6 +4,7 @@
 
 mod command_line_configuration;
 mod format;
+mod objects;
 mod open;
 mod open_error;
 mod program;
@@ -12,7 +13,8 @@ pub mod shared_files;
 
 pub use command_line_configuration::ConfigurationParametersError;
 pub use format::RefStorage;
-pub(crate) use open::without_overrides;
+pub use objects::Objects;
+pub(crate) use open::open_plainly;
 pub use open::{ConfigurationScope, Identity, Repository, Role, Surroundings};
 pub use open_error::OpenError;
 pub use program::{Git, GitError, GitOutput, Hooks, TIES_TO_A_REPOSITORY};

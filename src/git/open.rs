@@ -17,6 +17,7 @@ use gix::sec::trust::Mapping;
 
 use super::command_line_configuration;
 use super::format::{RefStorage, check_format, is_of_the_repository};
+use super::objects::{NO_ROOM, Objects, ROOM_FOR_PACKS};
 use super::open_error::OpenError;
 use super::program::Git;
 
@@ -132,11 +133,11 @@ impl Repository {
             return Self::open_git_dir(&path, surroundings);
         }
         let Some(git_dir) = surroundings.variable("TETHER_GIT_DIR") else {
-            return Self::discover(surroundings);
+            return Self::discover(surroundings, ROOM_FOR_PACKS);
         };
         let named = Self::open_git_dir(&surroundings.directory.join(git_dir), surroundings.clone())?;
         // The variable names the repository; where we stand in one of its worktrees, that worktree is the better answer.
-        match Self::discover(surroundings) {
+        match Self::discover(surroundings, ROOM_FOR_PACKS) {
             Ok(found) if found.common_dir == named.common_dir => Ok(found),
             _ => Ok(named),
         }
@@ -150,7 +151,13 @@ impl Repository {
         for name in ["GIT_DIR", "TETHER_GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
             surroundings.variables.remove(OsStr::new(name));
         }
-        let mut found = Self::discover(surroundings)?;
+        let mut found = Self::discover(surroundings.clone(), NO_ROOM)?;
+        if found.common_dir == self.common_dir {
+            found.gix = self.objects().share_with(found.gix.into_sync()).to_thread_local();
+            found.gix.object_cache_size_if_unset(OBJECT_CACHE);
+        } else {
+            found = Self::discover(surroundings, ROOM_FOR_PACKS)?;
+        }
         // The library reads `GIT_WORK_TREE` of the process itself, whatever the surroundings say.
         found.workdir = found.find_own_workdir();
         Ok(found)
@@ -169,10 +176,10 @@ impl Repository {
         Some(resolve(workdir).unwrap_or_else(|_| workdir.to_owned()))
     }
 
-    fn discover(surroundings: Surroundings) -> Result<Self, OpenError> {
+    fn discover(surroundings: Surroundings, room: Slots) -> Result<Self, OpenError> {
         let directory = surroundings.directory.clone();
         let search = gix::discover::upwards::Options::default().apply_environment();
-        let options = open_options(&surroundings)?;
+        let options = open_options(&surroundings)?.object_store_slots(room);
         let trust = Mapping { full: options.clone(), reduced: options };
         let opened = gix::ThreadSafeRepository::discover_opts(&directory, search, trust)
             .map_err(|source| classify(directory, source))?;
@@ -210,7 +217,7 @@ impl Repository {
         // A worktree that is gone while its admin directory stays is a state to report, not one to refuse.
         let workdir = gix.workdir().map(|path| resolve(path).unwrap_or_else(|_| path.to_owned()));
         gix.clear_namespace();
-        gix.object_cache_size_if_unset(4 * 1024 * 1024);
+        gix.object_cache_size_if_unset(OBJECT_CACHE);
         Ok(Self { gix, git_dir, common_dir, workdir, ref_storage, surroundings })
     }
 
@@ -218,6 +225,11 @@ impl Repository {
     /// whatever `GIT_INDEX_FILE` says.
     pub fn gix(&self) -> &gix::Repository {
         &self.gix
+    }
+
+    /// Its objects, for whatever else is opened of it.
+    pub fn objects(&self) -> Objects {
+        Objects::of(&self.gix)
     }
 
     /// The directory shared by all worktrees.
@@ -336,8 +348,21 @@ impl Repository {
     }
 }
 
-/// The library never makes more room than it has at the start, and fails once it is full: transitions of others add packs all the time.
-const ROOM_FOR_PACKS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 2048 };
+/// Bytes of decoded objects that are kept.
+const OBJECT_CACHE: usize = 4 << 20;
+
+/// Opens the git directory or worktree at `path` as if no variable said anything about it; with `objects` of the same repository, they are
+/// not looked for again.
+pub(crate) fn open_plainly(path: &Path, objects: Option<&Objects>) -> Result<gix::ThreadSafeRepository, gix::Error> {
+    let options = without_overrides(gix::open::Options::default().bail_if_untrusted(true));
+    match objects {
+        Some(objects) => {
+            let opened = gix::ThreadSafeRepository::open_opts(path, options.object_store_slots(NO_ROOM))?;
+            Ok(objects.share_with(opened))
+        }
+        None => gix::ThreadSafeRepository::open_opts(path, options),
+    }
+}
 
 fn open_options(surroundings: &Surroundings) -> Result<gix::open::Options, OpenError> {
     let options = match surroundings.configuration {
@@ -366,7 +391,7 @@ fn open_options(surroundings: &Surroundings) -> Result<gix::open::Options, OpenE
 
 /// Options under which no variable of this process says which worktree, index or identity the repository has. The library reads such
 /// variables itself, and shows them as settings. There is room for packs that others add meanwhile.
-pub(crate) fn without_overrides(options: gix::open::Options) -> gix::open::Options {
+fn without_overrides(options: gix::open::Options) -> gix::open::Options {
     let options = options.object_store_slots(ROOM_FOR_PACKS);
     options.filter_config_section(|section| section.trust == gix::sec::Trust::Full && !overrides_a_repository(section))
 }

@@ -159,7 +159,8 @@ impl Fixture {
 
 pub(crate) fn place_of(work: &Path) -> WorktreePlace {
     let absolute = |what: &str| PathBuf::from(text(work, &["rev-parse", "--path-format=absolute", what]));
-    WorktreePlace { path: work.to_owned(), git_dir: absolute("--git-dir"), common_dir: absolute("--git-common-dir") }
+    let (git_dir, common_dir) = (absolute("--git-dir"), absolute("--git-common-dir"));
+    WorktreePlace { path: work.to_owned(), git_dir, common_dir, objects: None }
 }
 
 fn untouchable(work: &Path) -> (Option<Vec<u8>>, String, String, String) {

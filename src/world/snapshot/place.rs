@@ -4,7 +4,7 @@
 //! `GIT_WORK_TREE`) have no effect, and a directory that answers for another git directory is refused.
 
 use super::SaveError;
-use crate::git::{Git, without_overrides};
+use crate::git::{Git, Objects, Repository, open_plainly};
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use rustix::fs::Stat;
@@ -19,6 +19,8 @@ pub struct WorktreePlace {
     pub git_dir: PathBuf,
     /// The git directory that all worktrees share.
     pub common_dir: PathBuf,
+    /// The repository's objects, if they are known already.
+    pub objects: Option<Objects>,
 }
 
 /// Where a worktree stands.
@@ -35,6 +37,7 @@ pub(super) struct FileMark {
     size: i64,
     modified: (i64, i64),
     changed: (i64, i64),
+    emptying: bool,
 }
 
 impl FileMark {
@@ -47,7 +50,14 @@ impl FileMark {
             size: stat.st_size.into(),
             modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
             changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            emptying: stat.st_size == 0 && stat.st_blocks > 0,
         }
+    }
+
+    /// Whether it is empty and yet has room on disk: most likely somebody is writing it anew, and has to wait for the disk between emptying
+    /// and filling it.
+    pub(super) fn is_emptying(&self) -> bool {
+        self.emptying
     }
 
     /// The file's size in bytes.
@@ -73,15 +83,27 @@ impl FileMark {
 
 /// Opens the repository at `path` (a worktree or a git directory) as git would for its owner, and as if no hook had started us.
 pub(super) fn open_repository(path: &Path) -> Result<gix::ThreadSafeRepository, SaveError> {
-    let options = without_overrides(gix::open::Options::default().bail_if_untrusted(true));
-    gix::ThreadSafeRepository::open_opts(path, options)
-        .map_err(|source| SaveError::Open { path: path.to_owned(), source: source.into() })
+    open_with_objects(path, None)
+}
+
+fn open_with_objects(path: &Path, objects: Option<&Objects>) -> Result<gix::ThreadSafeRepository, SaveError> {
+    open_plainly(path, objects).map_err(|source| SaveError::Open { path: path.to_owned(), source: source.into() })
 }
 
 impl WorktreePlace {
+    /// The worktree that `repository` was opened at, if it has one.
+    pub fn of(repository: &Repository) -> Option<Self> {
+        Some(Self {
+            path: repository.workdir()?.to_owned(),
+            git_dir: repository.git_dir().to_owned(),
+            common_dir: repository.common_dir().to_owned(),
+            objects: Some(repository.objects()),
+        })
+    }
+
     /// Opens its repository, and refuses a directory that belongs to another one.
     pub(super) fn open(&self) -> Result<gix::ThreadSafeRepository, SaveError> {
-        let repository = open_repository(&self.path)?;
+        let repository = open_with_objects(&self.path, self.objects.as_ref())?;
         let (found, expected) = (real(repository.to_thread_local().git_dir()), real(&self.git_dir));
         if found == expected {
             return Ok(repository);

@@ -1,0 +1,36 @@
+//! The objects of a repository as one process knows them.
+//!
+//! Owns: handing them to whatever else is opened of the same repository, so that which packs there are is found out once. Must not know:
+//! what any object says, or who opens what.
+
+use std::sync::Arc;
+
+use gix::odb::store::init::Slots;
+
+/// The library never makes more room than it has at the start, and fails once it is full: transitions of others add packs all the time.
+pub(super) const ROOM_FOR_PACKS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 2048 };
+/// For what is given the objects of another handle at once: nothing is looked for on disk.
+pub(super) const NO_ROOM: Slots = Slots::Given(1);
+
+/// The objects of a repository, shared by all that is opened of it.
+#[derive(Clone)]
+pub struct Objects(Arc<gix::odb::Store>);
+
+impl std::fmt::Debug for Objects {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_tuple("Objects").field(&self.0.path()).finish()
+    }
+}
+
+impl Objects {
+    /// Those that `repository` reads.
+    pub(super) fn of(repository: &gix::Repository) -> Self {
+        Self(repository.objects.store())
+    }
+
+    /// Lets another handle of the same repository read them.
+    pub(super) fn share_with(&self, mut opened: gix::ThreadSafeRepository) -> gix::ThreadSafeRepository {
+        opened.objects = Arc::clone(&self.0);
+        opened
+    }
+}
