@@ -14,7 +14,7 @@ use super::place::{FileMark, Head, WorktreePlace, open_repository, read_head, re
 use super::staged::{StagedPaths, find_flagged, find_staged};
 use super::state::{self, IndexPresence, Origin, SnapshotParts, StateFacts};
 use super::submodule::look_at_submodule;
-use super::survey::{Survey, survey};
+use super::survey::{Survey, find_moved, survey};
 use super::tree::{Leaf, Pending, tree_of_commit, unreadable_object};
 use super::walk::{Found, Ground};
 use super::{NotSaved, ObjectSink, SaveError, SaveOptions, Saved, Warning};
@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// How often all is looked at again when the index or HEAD changes meanwhile.
+/// How often all is looked at again when the index, HEAD or a file that was read changes meanwhile.
 const ATTEMPTS: usize = 3;
 
 /// Bytes of trees that are kept decoded while one snapshot is made.
@@ -64,10 +64,12 @@ pub fn save(place: &WorktreePlace, options: &SaveOptions, sink: &mut dyn ObjectS
         let before = marks()?;
         let mut draft = draft_worktree(place, &shared, &repository, before.1.clone(), options)?;
         let settled = marks()? == before;
-        if !settled && attempt < ATTEMPTS {
+        let moved = find_moved(&place.path, &draft.readings);
+        if attempt < ATTEMPTS && !(settled && moved.is_empty()) {
             attempt += 1;
             continue;
         }
+        draft.warnings.extend(moved.into_iter().map(Warning::Unsettled));
         if !settled {
             draft.warnings.push(Warning::UnsettledIndex);
         }

@@ -13,7 +13,7 @@ use gix::bstr::{BStr, BString, ByteSlice};
 use gix::index::entry::Mode;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -22,6 +22,10 @@ use std::time::Duration;
 const ROUNDS: usize = 4;
 /// The longest tick of the kernel's clock: a write this soon after another may leave the same time stamp.
 const LONGEST_TICK: Duration = Duration::from_millis(10);
+/// So long after its last change a file is looked at once more: whoever has begun to write it (emptied it, say) goes on soon.
+const QUIET: Duration = Duration::from_millis(10);
+/// The same for one that is being emptied: a busy disk may hold its writer up.
+const QUIET_WHILE_EMPTYING: Duration = Duration::from_millis(250);
 /// So often the clock is asked whether it has moved on.
 const LOOK_AT_CLOCK: Duration = Duration::from_micros(500);
 
@@ -136,6 +140,27 @@ impl Desk<'_> {
             }),
         }
     }
+}
+
+/// The files that have changed since they were read, having held still while they were. Those that were written just before get time to
+/// change.
+pub(super) fn find_moved(root: &Path, readings: &BTreeMap<BString, Reading>) -> Vec<BString> {
+    let settled = || readings.iter().filter(|(_, reading)| reading.rest == Rest::Settled);
+    let still = |path: &BString, reading: &Reading| {
+        FileMark::at(&root.join(std::ffi::OsStr::from_bytes(path))) == Some(reading.mark)
+    };
+    while settled().any(|(path, reading)| !is_quiet(reading) && still(path, reading)) {
+        std::thread::sleep(LOOK_AT_CLOCK);
+    }
+    settled().filter(|(path, reading)| !still(path, reading)).map(|(path, _)| path.clone()).collect()
+}
+
+/// Whether the file has been left alone for so long that nobody seems to be in the middle of writing it.
+fn is_quiet(reading: &Reading) -> bool {
+    let quiet = if reading.mark.is_emptying() { QUIET_WHILE_EMPTYING } else { QUIET };
+    let age = nanoseconds(read_stamping_clock()) - nanoseconds(reading.mark.changed());
+    // A stamp far ahead of the clock is another clock's.
+    age >= quiet.as_nanos().cast_signed() || -age >= quiet.as_nanos().cast_signed()
 }
 
 /// Waits until what is written gets another stamp than what was written before.
