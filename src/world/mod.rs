@@ -4,6 +4,7 @@
 
 pub mod cleanliness;
 pub mod clock;
+mod durable;
 pub mod host;
 pub mod live;
 pub mod making_lock;
