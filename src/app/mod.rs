@@ -29,6 +29,7 @@ pub mod places;
 pub mod pool;
 pub mod recover;
 mod remote_lease;
+mod recheck;
 pub mod removal;
 mod repair;
 pub mod report;
