@@ -23,6 +23,7 @@ mod landed;
 mod lease;
 mod leftovers;
 mod local;
+pub mod listing;
 mod making;
 pub mod observe;
 pub mod places;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::app::failure::{Failure, FailureKind};
+use crate::app::listing::Listing;
 use crate::app::tether::Tether;
 use crate::domain::event::{RunEvent, WorkEnd};
 use crate::domain::ids::{PoolName, RunId, SessionId, TaskAddress, TaskId};
@@ -64,15 +65,13 @@ impl Tether {
     }
 
     /// The tasks of a run, or of all; oldest first.
-    pub fn list_tasks(&self, run: Option<&RunId>, state: Option<TaskState>) -> Result<Vec<Task>, Failure> {
-        let runs = match run {
-            Some(run) => vec![self.read_run(run, &Need::Everything)?.view],
-            None => self.read_all_runs()?.0,
-        };
-        let mut tasks: Vec<Task> = runs.into_iter().flat_map(|view| view.tasks.into_values()).collect();
-        tasks.retain(|task| state.is_none_or(|state| task.state == state));
-        tasks.sort_by(|a, b| (a.created_at, &a.run, &a.id).cmp(&(b.created_at, &b.run, &b.id)));
-        Ok(tasks)
+    pub fn list_tasks(&self, run: Option<&RunId>, state: Option<TaskState>) -> Result<Listing<Task>, Failure> {
+        Ok(self.list_views(run)?.map(|runs| {
+            let mut tasks: Vec<Task> = runs.into_iter().flat_map(|view| view.tasks.into_values()).collect();
+            tasks.retain(|task| state.is_none_or(|state| task.state == state));
+            tasks.sort_by(|a, b| (a.created_at, &a.run, &a.id).cmp(&(b.created_at, &b.run, &b.id)));
+            tasks
+        }))
     }
 
     /// Every run that can be read, and what is wrong with each that cannot.
