@@ -493,6 +493,7 @@ fn scene(case: &str) -> Option<Scene> {
             scene.torn("refs/tether/sessions/s", Some(session_id())).claim()
         }
         "leftover lock or scratch file" => leftover(Leftover::RefLock("/r/.git/refs/tether/runs/r.lock".into())),
+        "leftover session whose making was cut off" => leftover(Leftover::Session(session_id())),
         "leftover branch of a worktree that never came" => {
             leftover(Leftover::Branch { name: "work".to_owned(), tip: "1".repeat(40) })
         }

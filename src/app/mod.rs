@@ -6,6 +6,7 @@
 mod adopt;
 pub mod checkpoint;
 mod claims;
+mod cut_off;
 pub mod demo;
 pub mod doctor;
 pub mod environment;

@@ -125,9 +125,9 @@ impl Tether {
             return self.start_task_for(address, &session, pool.as_ref());
         }
         let made = self.make_session_for_task(address)?;
-        let started = self.start_task_for(address, &made, pool.as_ref());
+        let started = self.start_task_for(address, &made.session.id, pool.as_ref());
         if started.is_err() {
-            self.drop_session_of_refused_start(address, &made)?;
+            self.drop_session_of_refused_start(address, &made.session.id)?;
         }
         started
     }

@@ -115,6 +115,8 @@ pub enum Leftover {
     Scratch(PathBuf),
     /// A live file of a session that no record knows.
     LiveFile(PathBuf),
+    /// A session whose making was cut off before it held anything.
+    Session(SessionId),
     /// A branch that was made for a worktree which never came.
     Branch {
         /// Its name.
@@ -129,6 +131,7 @@ impl Leftover {
     pub fn name(&self) -> String {
         match self {
             Self::RefLock(path) | Self::Scratch(path) | Self::LiveFile(path) => path.display().to_string(),
+            Self::Session(session) => format!("session {session}"),
             Self::Branch { name, .. } => name.clone(),
         }
     }

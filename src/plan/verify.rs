@@ -453,6 +453,7 @@ fn find_leftover(leftover: &Leftover) -> Finding {
         Leftover::RefLock(path) => ("a ref lock of a process that died", path.display().to_string()),
         Leftover::Scratch(path) => ("a scratch file of a process that died", path.display().to_string()),
         Leftover::LiveFile(path) => ("a live file of a session that has ended", path.display().to_string()),
+        Leftover::Session(session) => ("the making of a session was cut off", session.to_string()),
         Leftover::Branch { name, .. } => ("a branch for a worktree that never came", name.clone()),
     };
     Finding::new(FindingCode::Leftover, format!("{what}: {name}")).because("leftover", name)

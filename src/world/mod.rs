@@ -11,6 +11,7 @@ pub mod making_lock;
 pub mod paths;
 pub mod processes;
 pub mod remote;
+pub mod reserving;
 pub mod shell;
 pub mod snapshot;
 pub mod supervise;
