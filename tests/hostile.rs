@@ -355,6 +355,8 @@ fn lists_name_what_they_leave_out() {
             assert!(beside.contains(&format!("warning: {bad} cannot be read: ")), "{command:?}: {beside}");
         }
     }
+    let nothing = repository.json_of(75, &["task", "next", "--pool", "no-such-pool"]);
+    assert!(nothing["error"]["hints"].to_string().contains("run bad cannot be read"), "{nothing:#}");
     assert_eq!(repository.error(128, &["fence", "thread/torn#1"]), "invalid_record");
     assert_eq!(repository.error(3, &["fence", "thread/never#1"]), "fenced");
     let problems = repository.answer(&["status", "--problems"]);

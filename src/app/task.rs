@@ -169,18 +169,18 @@ impl Tether {
             self.require_session(session)?.require_active()?;
         }
         for _ in 0..MOST_ROUNDS {
-            let views = match run {
-                Some(run) => vec![self.read_run(run, &Need::Everything)?.view],
-                None => self.read_all_runs()?.0,
-            };
-            let queue = crate::app::pool::queue_of(&views, pool, self.now());
+            let views = self.list_views(run)?;
+            let queue = crate::app::pool::queue_of(&views.records, pool, self.now());
             match self.start_first(&queue, session)? {
                 FirstOfQueue::Started(task) => return Ok(*task),
                 FirstOfQueue::Raced => {}
                 FirstOfQueue::NothingReady => {
-                    return Err(Failure::busy("nothing_ready", "no task is ready to start").hint(
+                    let nothing = Failure::busy("nothing_ready", "no task is ready to start").hint(
                         "`git tether task list --state queued` shows what waits, and `git tether pool show` for what",
-                    ));
+                    );
+                    return Err(views.unreadable.iter().fold(nothing, |nothing, torn| {
+                        nothing.hint(format!("{} cannot be read, and may hold more: {}", torn.name, torn.problem))
+                    }));
                 }
             }
         }
