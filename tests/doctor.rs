@@ -266,3 +266,141 @@ fn reftable_is_repaired_through_git() {
     assert_eq!(inside(&["rev-parse", "HEAD"]).1, head);
     assert_eq!(inside(&["tether", "doctor"]).0, Some(0));
 }
+
+/// Puts every object into a file of its own, as a fetch leaves them: none is in a pack of ours.
+fn unpack(repository: &Repository) {
+    let packs = repository.path.join(".git/objects/pack");
+    let aside = repository.root.path().join("packs");
+    fs::rename(&packs, &aside).unwrap();
+    fs::create_dir(&packs).unwrap();
+    for entry in fs::read_dir(&aside).unwrap().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "pack") {
+            feed(repository, &["unpack-objects", "-q"], &fs::read(entry.path()).unwrap());
+        }
+    }
+}
+
+fn lose(repository: &Repository, object: &str) {
+    let id = repository.git(&["rev-parse", object]);
+    fs::remove_file(repository.path.join(".git/objects").join(&id[..2]).join(&id[2..])).unwrap();
+}
+
+#[test]
+fn a_lost_tip_goes_back_wherever_its_history_lies() {
+    let repository = scene();
+    let before = tip(&repository, "refs/tether/runs/r1~1");
+    unpack(&repository);
+    lose(&repository, "refs/tether/runs/r1");
+    let answer = repository.json(&["doctor"]);
+    assert_eq!(answer["doctor"]["findings"][0]["last_good"]["commit"], before.as_str(), "{answer:#}");
+    repository.exits(0, &["doctor", "--fix"]);
+    assert_eq!(tip(&repository, "refs/tether/runs/r1"), before);
+    assert_clean(&repository);
+}
+
+#[test]
+fn what_a_repair_lays_open_is_repaired_with_it() {
+    let repository = scene();
+    unpack(&repository);
+    lose(&repository, "refs/tether/sessions/s1");
+    let answer = repository.json_of(0, &["doctor", "--fix"]);
+    let codes: Vec<_> = findings(&answer).into_iter().map(|(code, _)| code).collect();
+    assert_eq!(codes, ["torn_object", "stale_claim"], "{answer:#}");
+    assert_clean(&repository);
+}
+
+#[test]
+fn a_lost_claim_never_gives_a_token_out_again() {
+    let repository = scene();
+    unpack(&repository);
+    lose(&repository, "refs/tether/claims/thread/topic");
+    assert_eq!(repository.error(128, &["session", "reserve", "topic"]), "torn_record");
+    repository.exits(0, &["doctor", "--fix"]);
+    assert_eq!(repository.error(3, &["fence", "thread/topic#1"]), "fenced");
+    let token = repository.ok_json(&["session", "reserve", "topic"])["token"].as_str().unwrap().to_owned();
+    let generation: u64 = token.rsplit('#').next().unwrap().parse().unwrap();
+    assert!(generation > 1_000_000, "{token}");
+    assert_clean(&repository);
+}
+
+#[test]
+fn a_history_that_breaks_off_begins_anew() {
+    let repository = scene();
+    unpack(&repository);
+    let before = tip(&repository, "refs/tether/runs/r1");
+    lose(&repository, "refs/tether/runs/r1~1");
+    assert_eq!(findings(&repository.json(&["doctor"]))[0].0, "broken_chain");
+    repository.exits(0, &["doctor", "--fix"]);
+    assert_eq!(repository.json(&["show", "r1"])["tasks"].as_array().unwrap().len(), 2);
+    let log = repository.git(&["log", "--format=%s", "refs/tether/runs/r1"]);
+    assert_eq!(log, format!("history begins anew: what came before {} is lost", &before[..12]));
+    repository.git(&["gc", "-q", "--prune=now"]);
+    assert_clean(&repository);
+}
+
+/// Two snapshots of one place, the older of which no record names; their commits.
+fn saved_twice(repository: &Repository) -> [String; 2] {
+    let place = repository.root.path().join("place");
+    repository.answer(&["env", "add", "r1/t1", "--mode", "git_worktree", "--path", place.to_str().unwrap()]);
+    ["first", "second"].map(|content| {
+        fs::write(place.join("new"), content).unwrap();
+        let saved = repository.json(&["checkpoint", "r1/t1", "--boundary", content]);
+        saved["checkpoint"]["work"]["commit"].as_str().unwrap().to_owned()
+    })
+}
+
+#[test]
+fn of_saved_work_only_what_is_lost_is_struck_off() {
+    let repository = scene();
+    let [first, second] = saved_twice(&repository);
+    unpack(&repository);
+    lose(&repository, &first);
+    assert_eq!(findings(&repository.json(&["doctor"]))[0].0, "lost_work");
+    repository.exits(0, &["doctor", "--fix"]);
+    repository.git(&["gc", "-q", "--prune=now"]);
+    assert_eq!(repository.git(&["show", &format!("{second}:new")]), "second");
+    let saved = repository.json(&["salvage", "list"])["saved"].clone();
+    assert_eq!(saved.as_array().unwrap().iter().map(|one| &one["commit"]).collect::<Vec<_>>(), [second.as_str()]);
+    assert_clean(&repository);
+}
+
+#[test]
+fn saved_work_that_lacks_a_part_is_named_and_left() {
+    let repository = scene();
+    let [_, second] = saved_twice(&repository);
+    unpack(&repository);
+    lose(&repository, &format!("{second}:new"));
+    let refs = repository.refs();
+    let answer = repository.json_of(1, &["doctor", "--fix"]);
+    assert_eq!(findings(&answer), [("incomplete_work".to_owned(), "refs/tether-local/work/r1".to_owned())]);
+    assert_eq!(answer["doctor"]["findings"][0]["outcome"], "refused");
+    assert_eq!(repository.refs(), refs, "what is left of it stays");
+}
+
+#[test]
+fn a_torn_list_of_saved_work_is_not_an_empty_one() {
+    let repository = scene();
+    saved_twice(&repository);
+    fs::write(repository.path.join(".git/refs/tether-local/work/r1"), "").unwrap();
+    let listed = repository.json(&["salvage", "list"]);
+    assert!(listed["unreadable"].to_string().contains("r1"), "{listed:#}");
+    repository.exits(0, &["doctor", "--fix"]);
+    assert_eq!(repository.json(&["salvage", "list"])["saved"].as_array().unwrap().len(), 2);
+    assert_clean(&repository);
+}
+
+#[test]
+fn the_record_of_a_session_at_work_is_not_taken_away() {
+    let repository = scene();
+    unpack(&repository);
+    lose(&repository, "refs/tether/sessions/s1");
+    let live = repository.path.join(".git/tether/live/s1");
+    fs::create_dir_all(live.parent().unwrap()).unwrap();
+    let holder = fs::File::create(&live).unwrap();
+    holder.lock().unwrap();
+    let before = repository.command("git").arg("for-each-ref").output().unwrap().stdout;
+    repository.exits(1, &["doctor", "--fix"]);
+    assert_eq!(repository.command("git").arg("for-each-ref").output().unwrap().stdout, before);
+    drop(holder);
+    repository.exits(0, &["doctor", "--fix"]);
+}

@@ -282,6 +282,104 @@ fn bad_singles_hide_no_others() {
 }
 
 #[test]
+fn a_torn_session_is_neither_dead_nor_gone() {
+    let repository = scene();
+    // Nobody is seen to live: all that is known is that there is a record, and that it cannot be read.
+    repository.answer(&["task", "start", "good/test", "--session", "worker"]);
+    let lanes = || repository.json(&["pool", "show", "lanes"])["pool"]["running"].clone();
+    let running = lanes();
+    repository.tether(&["recover"]);
+    fs::write(repository.path.join(".git/refs/tether/sessions/worker"), "").unwrap();
+    let found = repository.json_of(1, &["verify"]);
+    let codes: Vec<_> = found["findings"].as_array().unwrap().iter().map(|one| one["code"].as_str().unwrap()).collect();
+    assert!(codes.contains(&"record_unreadable") && codes.contains(&"session_unknown"), "{codes:?}");
+    let before = repository.command("git").arg("for-each-ref").output().unwrap().stdout;
+    assert_eq!(repository.json_of(1, &["recover"])["steps"], serde_json::json!([]));
+    assert_eq!(repository.command("git").arg("for-each-ref").output().unwrap().stdout, before);
+    assert_eq!(repository.json(&["task", "show", "good/test"])["task"]["state"], "running");
+    assert_eq!(repository.json(&["claim", "show", "thread", "topic"])["claim"]["released_at"], Value::Null);
+    assert_eq!(lanes(), running);
+    for command in [
+        &["session", "reserve", "topic"][..],
+        &["fence", "thread/topic#1"],
+        &["session", "reserve", "else", "--id", "worker"],
+    ] {
+        assert_eq!(repository.error(128, command), "unusable_ref", "{command:?}");
+    }
+    assert_eq!(repository.tether(&["doctor", "--fix"]).status.code(), Some(0));
+    assert_eq!(repository.json(&["task", "show", "good/test"])["task"]["state"], "running");
+    assert_eq!(repository.json(&["session", "show", "worker"])["session"]["status"], "active");
+}
+
+#[test]
+fn a_torn_session_whose_command_runs_is_seen_to_live() {
+    let repository = scene();
+    let mut supervisor =
+        repository.spawn(&["run", "--run", "good", "--task", "long", "--env", "shared", "--", "sleep", "60"]);
+    let session = loop {
+        let task = repository.json(&["task", "show", "good/long"]);
+        match task["task"]["session"].as_str() {
+            Some(session) if task["task"]["state"] == "running" => break session.to_owned(),
+            _ => std::thread::sleep(std::time::Duration::from_millis(20)),
+        }
+        assert!(supervisor.try_wait().unwrap().is_none(), "its command runs");
+    };
+    plant(&repository, &format!("refs/tether/sessions/{session}"), &[("session.json", b"{")], None);
+    repository.exits(1, &["recover"]);
+    assert_eq!(repository.json(&["task", "show", "good/long"])["task"]["state"], "running");
+    let pid = rustix::process::Pid::from_child(&supervisor);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    supervisor.wait().unwrap();
+}
+
+#[test]
+fn lists_name_what_they_leave_out() {
+    let repository = scene();
+    repository.answer(&["task", "add", "bad/x"]);
+    plant(&repository, BAD_RUN, &[("run.json", b"{")], None);
+    for name in ["sessions/torn", "claims/thread/torn", "pools/torn"] {
+        plant(&repository, &format!("refs/tether/{name}"), &[("x", b"x")], None);
+    }
+    for (command, bad) in [
+        (&["task", "list"][..], "run bad"),
+        (&["env", "list"], "run bad"),
+        (&["waiting"], "run bad"),
+        (&["session", "list"], "refs/tether/sessions/torn"),
+        (&["claim", "list"], "refs/tether/claims/thread/torn"),
+        (&["pool", "show"], "refs/tether/pools/torn"),
+    ] {
+        for form in [&[][..], &["--json"]] {
+            let output = repository.tether(&[command, form].concat());
+            let (_, beside) = words(&output);
+            assert!(output.status.success(), "{command:?}");
+            assert!(beside.contains(&format!("warning: {bad} cannot be read: ")), "{command:?}: {beside}");
+        }
+    }
+    let nothing = repository.json_of(75, &["task", "next", "--pool", "no-such-pool"]);
+    assert!(nothing["error"]["hints"].to_string().contains("run bad cannot be read"), "{nothing:#}");
+    assert_eq!(repository.error(128, &["fence", "thread/torn#1"]), "invalid_record");
+    assert_eq!(repository.error(3, &["fence", "thread/never#1"]), "fenced");
+    let problems = repository.answer(&["status", "--problems"]);
+    for name in ["run bad", "refs/tether/sessions/torn", "refs/tether/claims/thread/torn", "refs/tether/pools/torn"] {
+        assert!(problems.contains(name), "{name}: {problems}");
+    }
+}
+
+#[test]
+fn a_worktree_of_a_run_that_cannot_be_read_is_nobody_elses() {
+    let repository = scene();
+    let place = repository.home().join("place");
+    let path = place.to_str().unwrap();
+    repository.answer(&["task", "add", "bad/x"]);
+    repository.answer(&["env", "add", "bad/x", "--mode", "git_worktree", "--path", path]);
+    fs::write(place.join("new"), "work").unwrap();
+    plant(&repository, BAD_RUN, &[("run.json", b"{")], None);
+    assert_eq!(repository.error(128, &["env", "adopt", path, "--task", "good/test"]), "torn_record");
+    repository.exits(1, &["recover", "--clean", "--recreate"]);
+    assert_eq!(fs::read_to_string(place.join("new")).unwrap(), "work");
+}
+
+#[test]
 fn a_record_of_600_mib_is_refused_in_bounded_memory() {
     let repository = scene();
     let file = repository.root.path().join("large");

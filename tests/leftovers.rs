@@ -127,6 +127,70 @@ fn killed_at(repository: &Repository, call: &str, number: usize, arguments: &[&s
 }
 
 #[test]
+fn a_session_whose_reservation_was_cut_off_is_taken_back_at_once() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        eprintln!("SKIPPED: strace is not there");
+        return;
+    }
+    // Its process lives: nothing but the word that it was being recorded tells that nobody will ever hold it.
+    let pid = std::process::id().to_string();
+    let reserve = ["session", "reserve", "topic", "--id", "s", "--pid", &pid];
+    let count = |repository: &Repository, kind: &str| {
+        repository.git(&["for-each-ref", &format!("refs/tether/{kind}/")]).lines().count()
+    };
+    let mut claimless = 0;
+    for call in ["linkat", "rename", "unlink"] {
+        for number in 1..20 {
+            let repository = scene();
+            if !killed_at(&repository, call, number, &reserve) {
+                break;
+            }
+            let (sessions, claims) = (count(&repository, "sessions"), count(&repository, "claims"));
+            if sessions > claims {
+                claimless += 1;
+                // Whoever asks for the same again gets it, before any recovery; the journal tells of one.
+                if number % 2 == 0 {
+                    assert_eq!(repository.json(&reserve)["outcome"], "reserved", "{call} {number}");
+                }
+            }
+            recover_twice(&repository);
+            let after = count(&repository, "sessions");
+            assert_eq!(after, count(&repository, "claims"), "{call} {number}");
+            if sessions > claims && number % 2 == 1 {
+                assert_eq!(after, 0, "{call} {number}");
+                let journal = repository.git(&["log", "-1", "--format=%B", "refs/tether/journal"]);
+                assert!(journal.contains("clear_leftover session s"), "{call} {number}: {journal}");
+            }
+            let words = fs::read_dir(git_dir(&repository).join("tether/reserving")).into_iter().flatten().count();
+            assert_eq!(words, 0, "{call} {number}");
+        }
+    }
+    assert!(claimless > 1, "some kill came between the session and its claim");
+}
+
+#[test]
+fn a_session_that_somebody_records_or_that_holds_something_is_not_cut_off() {
+    let repository = scene();
+    repository.answer(&["session", "reserve", "topic", "--id", "holds"]);
+    repository.answer(&["task", "start", "r/t", "--session", "holds"]);
+    repository.answer(&["session", "reserve", "other", "--id", "beginning"]);
+    repository.git(&["update-ref", "-d", "refs/tether/claims/thread/other"]);
+    let reserving = git_dir(&repository).join("tether/reserving");
+    write(&reserving.join("holds"));
+    let word = write(&reserving.join("beginning"));
+    let holder = fs::File::options().write(true).open(&word).unwrap();
+    holder.lock().unwrap();
+    recover_twice(&repository);
+    for session in ["holds", "beginning"] {
+        assert_eq!(repository.json(&["session", "show", session])["session"]["status"], "active");
+    }
+    assert!(word.exists() && !reserving.join("holds").exists());
+    drop(holder);
+    recover_twice(&repository);
+    assert_eq!(repository.error(128, &["session", "show", "beginning"]), "unknown_session");
+}
+
+#[test]
 fn a_writer_that_is_killed_leaves_nothing_that_stays() {
     if Command::new("strace").arg("-V").output().is_err() {
         eprintln!("SKIPPED: strace is not there");

@@ -24,7 +24,9 @@ use git_tether::domain::time::Timestamp;
 use git_tether::domain::transition::apply;
 use git_tether::domain::view::RunView;
 use git_tether::plan::finding::{Finding, FindingCode};
-use git_tether::plan::observation::{Dirt, Leftover, Observation, PlaceSeen, Records, UnnamedWorktree};
+use git_tether::plan::observation::{
+    Dirt, Leftover, Observation, PlaceSeen, Records, UnnamedWorktree, UnreadableSingle,
+};
 use git_tether::plan::recover::{Permission, Plan, plan};
 use git_tether::plan::step::Step;
 
@@ -284,6 +286,12 @@ impl Scene {
         self
     }
 
+    fn torn(mut self, name: &str, session: Option<SessionId>) -> Self {
+        let (name, problem) = (name.to_owned(), "its tree is damaged".to_owned());
+        self.records.unreadable_singles.push(UnreadableSingle { name, session, problem });
+        self
+    }
+
     fn slot(mut self) -> Self {
         let slot = Slot { run: run_id(), task: task_id(), session: None };
         let pool = Pool::new(PoolName::new("codex").unwrap()).with_slot(slot, now()).unwrap();
@@ -478,7 +486,14 @@ fn scene(case: &str) -> Option<Scene> {
             scene.records.unreadable.push(("torn".to_owned(), "its tree is damaged".to_owned()));
             scene
         }
+        "session, claim or pool cannot be read" => Scene::empty().torn("refs/tether/pools/lanes", None),
+        "running, session cannot be read" => {
+            let mut scene = Scene::running().session(Verdict::Unknown);
+            scene.records.sessions.clear();
+            scene.torn("refs/tether/sessions/s", Some(session_id())).claim()
+        }
         "leftover lock or scratch file" => leftover(Leftover::RefLock("/r/.git/refs/tether/runs/r.lock".into())),
+        "leftover session whose making was cut off" => leftover(Leftover::Session(session_id())),
         "leftover branch of a worktree that never came" => {
             leftover(Leftover::Branch { name: "work".to_owned(), tip: "1".repeat(40) })
         }

@@ -406,6 +406,16 @@ fn what_was_fetched_is_believed_only_when_it_is_whole() {
     a.git(&["push", "-q", "origin", &format!("{}:refs/tether/runs/Odd", a.tip("good"))]);
     let commit = forged(&a, "session.json", "{\"schema\":\"tether.session/1\",\"id\":\"x\"}");
     a.git(&["push", "-q", "origin", &format!("{commit}:refs/tether/sessions/s")]);
+    a.does(&["session", "reserve", "topic", "--id", "holder"]);
+    let claim = a.git(&["show", "refs/tether/claims/thread/topic:claim.json"]);
+    let claim = claim.replace("\"remote_lease\": false", "\"remote_lease\": true");
+    let last = u64::MAX.to_string();
+    let endless = claim.replace("\"generation\": 1", &format!("\"generation\": {last}"));
+    for (name, content) in [("endless", endless.replace("#1\"", &format!("#{last}\""))), ("forged", endless)] {
+        let content = content.replace("topic", name);
+        let commit = forged(&a, "claim.json", &content);
+        a.git(&["push", "-q", "origin", &format!("{commit}:refs/tether/claims/thread/{name}")]);
+    }
     // A history that was rewritten into something else.
     let rewritten = forged(&a, "run.json", "{}");
     a.git(&["push", "-q", "-f", "origin", &format!("{rewritten}:refs/tether/runs/own")]);
@@ -422,6 +432,8 @@ fn what_was_fetched_is_believed_only_when_it_is_whole() {
         "runs/blob",
         "runs/Odd",
         "sessions/s",
+        "claims/thread/endless",
+        "claims/thread/forged",
         "runs/own",
     ] {
         assert!(skipped.contains(name), "{name} is not among {skipped}");

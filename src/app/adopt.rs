@@ -62,7 +62,14 @@ impl Tether {
         list: &WorktreeList,
     ) -> Result<Option<(RunId, Environment)>, Failure> {
         let host = self.host_id();
-        let (views, _) = self.read_all_runs()?;
+        let (views, unreadable) = self.read_all_runs()?;
+        if let Some(mark) = &found.mark
+            && let Some((run, problem)) = unreadable.iter().find(|(run, _)| *run == mark.run)
+        {
+            let what = format!("{} belongs to run {run}, which cannot be read: {problem}", path.display());
+            return Err(Failure::fatal("torn_record", what)
+                .hint("`git tether doctor` shows the last good state of the run, and `doctor --fix` goes back to it"));
+        }
         let ours = |known: &&Environment| {
             known.execution_mode == ExecutionMode::GitWorktree && !known.state.is_gone() && known.host == host
         };

@@ -1,14 +1,15 @@
 //! Claims: listed, shown, and checked by their tokens.
 
 use crate::app::failure::Failure;
+use crate::app::listing::Listing;
 use crate::app::tether::Tether;
 use crate::domain::claim::{Claim, ClaimKind};
 use crate::domain::session::Session;
 
 impl Tether {
     /// Every claim that was ever taken.
-    pub fn list_claims(&self) -> Result<Vec<Claim>, Failure> {
-        Ok(self.ledger().list_singles::<Claim>()?.0)
+    pub fn list_claims(&self) -> Result<Listing<Claim>, Failure> {
+        self.list_all::<Claim>()
     }
 
     /// A claim.
@@ -16,7 +17,7 @@ impl Tether {
         if let Some(claim) = self.ledger().read_single::<Claim>(&(kind, key.to_owned()))? {
             Ok(claim)
         } else {
-            let known = self.list_claims()?;
+            let known = self.list_claims()?.records;
             Err(Failure::unknown(
                 "claim",
                 key,
@@ -34,7 +35,18 @@ impl Tether {
         let claims = self.list_claims()?;
         let family = token.rsplit_once('#').map(|(family, _)| family);
         let same_thing = |claim: &&Claim| claim.token.0.rsplit_once('#').map(|(family, _)| family) == family;
-        let Some(claim) = claims.iter().find(same_thing) else { return Err(fenced("there is no such claim")) };
+        let Some(claim) = claims.records.iter().find(same_thing) else {
+            let name = family.map(|family| format!("refs/tether/claims/{family}"));
+            let torn = claims.unreadable.iter().find(|known| name.as_ref() == Some(&known.name));
+            return Err(torn.map_or_else(
+                || fenced("there is no such claim"),
+                |torn| {
+                    let problem = format!("the claim of {token} cannot be read: {}", torn.problem);
+                    Failure::fatal("invalid_record", problem)
+                        .hint("stop until it can be told whose it is: `git tether doctor` shows its last good state")
+                },
+            ));
+        };
         if claim.token.0 != token {
             return Err(fenced(&format!("the claim has been taken again ({})", claim.token)));
         }

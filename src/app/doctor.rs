@@ -18,7 +18,11 @@ use crate::store::backend::RefValue;
 use crate::store::checkup::{Fault, FaultCode, GoodState, fault_of_value};
 use crate::store::names::is_valid_id;
 use crate::store::runs::Need;
+use crate::store::work::SavedEntry;
 use crate::store::{RefName, RefPrefix};
+
+/// How often it is looked again whether a repair has laid open more.
+const MOST_ROUNDS: usize = 4;
 
 /// Whether what is wrong is only named, or repaired as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +60,10 @@ pub struct NamedFault {
 }
 
 impl NamedFault {
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.name, &self.value, &self.fault) == (&other.name, &other.value, &other.fault)
+    }
+
     /// The commit, or whatever object, that the ref names.
     pub fn commit(&self) -> Option<String> {
         match &self.value {
@@ -86,12 +94,46 @@ impl Tether {
         let (refs, mut faults) = self.examine()?;
         let mut diagnosis =
             Diagnosis { refs, treatment, remaining: faults.len(), faults: Vec::new(), warnings: Vec::new() };
-        if treatment == Treatment::Fix && !faults.is_empty() {
-            diagnosis.warnings = self.repair(&mut faults);
-            diagnosis.remaining = self.examine()?.1.len();
+        if treatment == Treatment::Look {
+            diagnosis.faults = faults;
+            return Ok(diagnosis);
         }
-        diagnosis.faults = faults;
+        for _ in 0..MOST_ROUNDS {
+            if faults.is_empty() {
+                break;
+            }
+            diagnosis.warnings.extend(self.repair(&mut faults));
+            diagnosis.faults.append(&mut faults);
+            faults = self.examine()?.1;
+            diagnosis.remaining = faults.len();
+            // What one repair laid open is repaired as well; what could not be repaired is not tried again.
+            faults.retain(|fault| !diagnosis.faults.iter().any(|known| known.is_same(fault)));
+        }
         Ok(diagnosis)
+    }
+
+    /// Every commit that the repository holds and no branch, tag or remote-tracking ref has: old states of ours are among them,
+    /// wherever they lie. Asked for only when nothing nearer helps.
+    fn find_commits_of_no_branch(&self) -> Vec<ObjectId> {
+        self.find_commits_outside(&["--branches", "--tags", "--remotes"])
+    }
+
+    /// The same without what was fetched from anywhere, which others have written.
+    pub(super) fn find_own_commits(&self) -> Vec<ObjectId> {
+        self.find_commits_outside(&["--branches", "--tags", "--remotes", "--glob=refs/tether-remote/"])
+    }
+
+    fn find_commits_outside(&self, refs: &[&str]) -> Vec<ObjectId> {
+        let git = self.repository().git().with_variable("GIT_NO_LAZY_FETCH", "1");
+        let id = |line: &str| ObjectId::from_hex(line.as_bytes()).ok();
+        let all =
+            git.run(["cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objectname) %(objecttype)"]);
+        let Ok(all) = all else { return Vec::new() };
+        let known = git.run(["rev-list"].iter().chain(refs)).map(|known| known.text());
+        let known: HashSet<ObjectId> = known.unwrap_or_default().lines().filter_map(id).collect();
+        let all = all.text();
+        let commits = all.lines().filter_map(|line| line.strip_suffix(" commit").and_then(id));
+        commits.filter(|id| !known.contains(id)).collect()
     }
 
     /// How many refs there are, and what is wrong with them.
@@ -101,15 +143,23 @@ impl Tether {
             refs.extend(self.ledger().backend().list_refs(&prefix).map_err(|error| {
                 let said = crate::app::failure::chain_of(&error);
                 Failure::fatal("unreadable_refs", format!("could not list the refs below {}: {said}", prefix.as_str()))
+                    .hint("git cannot read its refs either: `git for-each-ref` names the line that is wrong")
             })?);
         }
-        let mut examiner = Examiner { tether: self, shallow: self.shallow_commits(), lost: None, faults: Vec::new() };
+        let mut examiner =
+            Examiner { tether: self, shallow: self.shallow_commits(), lost: None, loose: None, faults: Vec::new() };
         for (name, value) in &refs {
             examiner.look_at(name, value);
         }
         examiner.look_at_claims(&refs);
         examiner.look_at_work(&refs);
+        examiner.look_into_work(&refs);
         Ok((refs.len(), examiner.faults))
+    }
+
+    /// Whether objects are left out on purpose, to be fetched when somebody asks for them.
+    pub(super) fn is_partial_clone(&self) -> bool {
+        self.repository().git().run(["config", "--get-regexp", r"^remote\..*\.promisor$"]).is_ok()
     }
 
     /// Commits whose parents are left out on purpose.
@@ -122,7 +172,10 @@ impl Tether {
 struct Examiner<'t> {
     tether: &'t Tether,
     shallow: HashSet<ObjectId>,
+    /// What we wrote.
     lost: Option<Vec<ObjectId>>,
+    /// What else may be a state of ours: fetched, or packed anew by git.
+    loose: Option<Vec<ObjectId>>,
     faults: Vec<NamedFault>,
 }
 
@@ -157,7 +210,9 @@ impl Examiner<'_> {
         // Evidence and what was fetched are other people's history, and not ours to judge.
         let ours = name.as_str().starts_with("refs/tether/") || name.as_str().starts_with("refs/tether-local/work/");
         if found.is_empty() && ours {
-            return ledger.fault_of_history(tip, &self.shallow).into_iter().collect();
+            let broken = ledger.fault_of_history(tip, &self.shallow);
+            // What a partial clone lacks it was told to leave out.
+            return broken.into_iter().filter(|_| !self.tether.is_partial_clone()).collect();
         }
         found
     }
@@ -171,7 +226,11 @@ impl Examiner<'_> {
             return Some(good);
         }
         let ours = self.lost.get_or_insert_with(|| ledger.backend().list_written().unwrap_or_default());
-        ledger.find_lost_state(name, ours.iter().copied())
+        if let Some(good) = ledger.find_lost_state(name, ours.iter().copied()) {
+            return Some(good);
+        }
+        let others = self.loose.get_or_insert_with(|| self.tether.find_commits_of_no_branch());
+        ledger.find_lost_state(name, others.iter().copied())
     }
 
     /// Claims that nobody can hold: their session is not recorded, or has ended.
@@ -209,6 +268,65 @@ impl Examiner<'_> {
             }
         }
     }
+}
+
+impl Examiner<'_> {
+    /// Snapshots of which something is missing or damaged.
+    fn look_into_work(&mut self, refs: &[(RefName, RefValue)]) {
+        let ledger = self.tether.ledger();
+        let mut saved = Vec::new();
+        for (name, value) in refs {
+            let Some(run) = name.as_str().strip_prefix(RefPrefix::work().as_str()) else { continue };
+            let entries = ledger.saved_work(run).unwrap_or_default();
+            let there = |entry: &SavedEntry| {
+                let id = ObjectId::from_hex(entry.commit.0.as_bytes());
+                id.is_ok_and(|id| ledger.backend().header(&id).is_ok())
+            };
+            saved.extend(entries.into_iter().filter(there).map(|entry| (name, value, entry)));
+        }
+        let commits: Vec<&Oid> = saved.iter().map(|(_, _, entry)| &entry.commit).collect();
+        // All of them at once, and one by one only if that finds anything.
+        if self.tether.is_partial_clone() || self.tether.find_missing_below(&commits).is_empty() {
+            return;
+        }
+        for (name, value, entry) in saved {
+            if let Some(missing) = self.tether.find_missing_below(&[&entry.commit]).first() {
+                let problem =
+                    format!("the saved work {} lacks parts: object {missing} is missing or damaged", entry.id);
+                self.note(name, value, Fault::of_file(FaultCode::IncompleteWork, "saved.json", problem), None);
+            }
+        }
+    }
+}
+
+impl Tether {
+    /// Objects that commits lead to, not counting what branches and tags have, and that are missing or damaged.
+    fn find_missing_below(&self, commits: &[&Oid]) -> Vec<String> {
+        if commits.is_empty() {
+            return Vec::new();
+        }
+        let git = self.repository().git();
+        let commits: Vec<String> = commits.iter().map(ToString::to_string).collect();
+        let words = ["rev-list", "--objects", "--no-object-names", "--missing=print", "--stdin"];
+        let words = words.iter().chain(&["--not", "--branches", "--tags", "--remotes"]);
+        let listed = match git.run_with_input(words, (commits.join("\n") + "\n").as_bytes()) {
+            Ok(listed) => listed.text(),
+            // A damaged tree ends the walk; git names it.
+            Err(error) => return vec![first_id_in(&error.to_string()).unwrap_or_else(|| "of a tree".to_owned())],
+        };
+        let (missing, there): (Vec<&str>, Vec<&str>) = listed.lines().partition(|line| line.starts_with('?'));
+        let mut missing: Vec<String> = missing.iter().map(|line| line.trim_start_matches('?').to_owned()).collect();
+        let checked =
+            git.run_with_input(["cat-file", "--batch-check=%(objectname)"], (there.join("\n") + "\n").as_bytes());
+        let checked = checked.map(|checked| checked.text()).unwrap_or_default();
+        missing.extend(checked.lines().filter_map(|line| line.strip_suffix(" missing")).map(ToOwned::to_owned));
+        missing
+    }
+}
+
+fn first_id_in(text: &str) -> Option<String> {
+    let words = text.split(|letter: char| !letter.is_ascii_hexdigit());
+    words.into_iter().find(|word| word.len() >= 40).map(ToOwned::to_owned)
 }
 
 /// The saved work that the records of a run name which this machine made: the file of each record, and the snapshot.

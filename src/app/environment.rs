@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::app::failure::{Failure, chain_of};
+use crate::app::listing::Listing;
 use crate::app::making::{make_failure, remove_failure};
 use crate::app::tether::Tether;
 use crate::domain::environment::{
@@ -207,13 +208,12 @@ impl Tether {
     }
 
     /// The environments of a run, or of all; oldest first.
-    pub fn list_environments(&self, run: Option<&RunId>) -> Result<Vec<Environment>, Failure> {
-        let views = match run {
-            Some(run) => vec![self.read_run(run, &Need::Everything)?.view],
-            None => self.read_all_runs()?.0,
-        };
-        let mut found: Vec<Environment> = views.into_iter().flat_map(|view| view.environments.into_values()).collect();
-        found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        Ok(found)
+    pub fn list_environments(&self, run: Option<&RunId>) -> Result<Listing<Environment>, Failure> {
+        Ok(self.list_views(run)?.map(|runs| {
+            let mut found: Vec<Environment> =
+                runs.into_iter().flat_map(|view| view.environments.into_values()).collect();
+            found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+            found
+        }))
     }
 }

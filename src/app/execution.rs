@@ -129,7 +129,7 @@ impl Tether {
             lock: LockUse::BySupervisor,
             ..Reservation::default()
         };
-        let session = self.record_session(&format!("task/{address}"), &asked, &mut Vec::new())?.id;
+        let session = self.record_session(&format!("task/{address}"), &asked, &mut Vec::new())?.session.id;
         match self.signs_of_life().hold(session.as_str()) {
             Ok(lock) => Ok(Supervisor { session, lock }),
             Err(error) => {

@@ -45,13 +45,16 @@ impl Tether {
             sessions_dropped: self.drop_ended_sessions(settings.read(&SESSION_TTL)?)?,
             ..Housekeeping::default()
         };
-        let mut runs = BTreeMap::new();
+        let (mut runs, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
         for (name, _) in self.ledger().list_runs()? {
             let Ok(id) = RunId::new(name.as_str()) else { continue };
             match self.ledger().read_run(&id, &Need::Everything) {
                 Ok(Some(read)) => drop(runs.insert(id, (read.tip, read.view))),
                 Ok(None) => {}
-                Err(error) => done.warnings.push(format!("run {id} was left as it is: {}", chain_of(&error))),
+                Err(error) => {
+                    done.warnings.push(format!("run {id} was left as it is: {}", chain_of(&error)));
+                    unreadable.insert(id);
+                }
             }
         }
         for (_, view) in runs.values() {
@@ -60,7 +63,7 @@ impl Tether {
                 Err(failure) => done.warnings.push(format!("run {}: {}", view.run.id, failure.message)),
             }
         }
-        done.runs_archived = self.archive_old_runs(&runs, retention)?;
+        done.runs_archived = self.archive_old_runs(&runs, &unreadable, retention)?;
         match self.ledger().backend().release(None) {
             Ok(Released::Objects(_)) => {}
             Ok(Released::Busy) => done.warnings.push("dropped work stays for now: a `git gc` is at work".to_owned()),
@@ -94,9 +97,11 @@ impl Tether {
     fn archive_old_runs(
         &self,
         runs: &BTreeMap<RunId, (ObjectId, RunView)>,
+        unreadable: &BTreeSet<RunId>,
         retention: Duration,
     ) -> Result<Vec<RunId>, Failure> {
-        let old = runs_past_retention(runs.values().map(|(_, view)| view), self.now(), retention);
+        let views = runs.values().map(|(_, view)| view);
+        let old = runs_past_retention(views, unreadable, self.now(), retention);
         let batch: Vec<(RunId, ObjectId)> =
             old.into_iter().filter_map(|id| runs.get(&id).map(|(tip, _)| (id, *tip))).collect();
         if batch.is_empty() {
@@ -161,13 +166,17 @@ fn replaced_work(saved: &[SavedEntry], named: &BTreeSet<Oid>) -> BTreeSet<Oid> {
 /// Runs that ended long enough ago, have nothing left on disk, and are neither above nor below a run that stays.
 fn runs_past_retention<'v>(
     views: impl Iterator<Item = &'v RunView>,
+    unreadable: &BTreeSet<RunId>,
     now: Timestamp,
     retention: Duration,
 ) -> Vec<RunId> {
     let views: Vec<&RunView> = views.collect();
     let is_old = |view: &RunView| {
         let ended = view.run.completed_at.filter(|_| view.run.status.is_terminal());
+        // A parent that cannot be read may go on.
+        let parent_may_stay = view.run.parent.as_ref().is_some_and(|parent| unreadable.contains(&parent.run));
         ended.is_some_and(|ended| now.since(ended) > retention)
+            && !parent_may_stay
             && view
                 .environments
                 .values()
@@ -266,9 +275,12 @@ mod tests {
             run("old-parent", None, long_ago),
             run("old-child", Some("old-parent"), long_ago),
             run("orphan", Some("gone"), long_ago),
+            run("child-of-torn", Some("torn"), long_ago),
+            run("grandchild-of-torn", Some("child-of-torn"), long_ago),
         ];
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        let gone = runs_past_retention(views.iter(), now, crate::domain::time::parse_duration("90d").unwrap());
+        let torn = [RunId::new("torn").unwrap()].into();
+        let gone = runs_past_retention(views.iter(), &torn, now, crate::domain::time::parse_duration("90d").unwrap());
         let gone: Vec<_> = gone.iter().map(RunId::as_str).collect();
         assert_eq!(gone, ["old", "old-child", "old-parent", "orphan"]);
     }

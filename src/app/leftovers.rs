@@ -36,6 +36,7 @@ impl Tether {
         found.extend(unfinished.unwrap_or_default().into_iter().map(Leftover::Scratch));
         found.extend(worktree_staging::find(self.repository()).map(Leftover::Scratch));
         found.extend(self.find_files_of_sessions()?.into_iter().map(Leftover::LiveFile));
+        found.extend(self.find_cut_off_sessions()?.into_iter().map(Leftover::Session));
         found.extend(self.find_branches(records));
         Ok(found)
     }
@@ -166,6 +167,7 @@ impl Tether {
                     None => Ok(PlaceOutcome::Skipped(format!("{} is in use, or gone", path.display()))),
                 }
             }
+            Leftover::Session(session) => self.clear_cut_off_session(session),
             Leftover::Branch { name, tip } => self.clear_branch(name, tip),
         }
     }

@@ -12,7 +12,8 @@ use crate::domain::ids::{Oid, RunId, SessionId, TaskId};
 use crate::domain::session::ProcessFingerprint;
 use crate::git::shared_files;
 
-fn failed(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
+/// Why a file of ours beside the refs could not be used.
+pub(super) fn failed(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
     let message = format!("could not {what} {}: {error}", path.display());
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::storage_full(message),

@@ -12,12 +12,15 @@ use crate::app::failure::{Failure, chain_of};
 use crate::app::tether::Tether;
 use crate::domain::claim::Claim;
 use crate::domain::environment::{Environment, ExecutionMode, WorktreeSpec};
-use crate::domain::ids::{EnvironmentId, RunId};
-use crate::domain::pool::Pool;
+use crate::domain::ids::{EnvironmentId, RunId, SessionId};
+use crate::domain::liveness::{Liveness, Verdict};
 use crate::domain::session::Session;
-use crate::plan::observation::{Dirt, Observation, PlaceSeen, Records, UnnamedWorktree};
+use crate::plan::observation::{Dirt, Observation, PlaceSeen, Records, UnnamedWorktree, UnreadableSingle};
+use crate::store::RefPrefix;
 use crate::store::runs::Need;
+use crate::store::singles::Single;
 use crate::world::cleanliness::{Cleanliness, Worktree, read_cleanliness};
+use crate::world::live::LockState;
 use crate::world::paths::{self, Mounts, Occupancy};
 use crate::world::worktree_facts::{Answering, Expected, PathFacts, look_at};
 use crate::world::worktree_mark::Mark;
@@ -56,16 +59,18 @@ impl Tether {
                 Err(error) => records.unreadable.push((run.to_string(), chain_of(&error))),
             }
         }
-        let all_sessions = self.ledger().list_singles::<Session>()?.0;
+        // What names a session is read before the sessions are: one that was recorded in between is in the list.
+        records.claims = self.read_singles(&mut records.unreadable_singles)?;
+        records.pools = self.read_singles(&mut records.unreadable_singles)?;
+        let all_sessions = self.read_singles::<Session>(&mut records.unreadable_singles)?;
         let named: BTreeSet<_> = records.runs.values().flat_map(sessions_of).collect();
         let asked = |session: &Session| scope.runs.is_empty() || named.contains(&session.id);
         records.sessions =
             all_sessions.into_iter().filter(asked).map(|session| (session.id.clone(), session)).collect();
-        records.claims = self.ledger().list_singles::<Claim>()?.0;
-        records.pools = self.ledger().list_singles::<Pool>()?.0;
         if !scope.runs.is_empty() {
             let ours = |claim: &Claim| claim.session.as_ref().is_some_and(|session| named.contains(session));
             records.claims.retain(ours);
+            records.unreadable_singles.retain(|single| single.session.as_ref().is_some_and(|id| named.contains(id)));
             let sessions = &records.sessions;
             records.claims.retain(|claim| claim.session.as_ref().is_some_and(|session| sessions.contains_key(session)));
         }
@@ -77,12 +82,41 @@ impl Tether {
         Ok(records)
     }
 
+    /// Every record of a kind that can be read; those that cannot are added to `unreadable`.
+    fn read_singles<T: Single>(&self, unreadable: &mut Vec<UnreadableSingle>) -> Result<Vec<T>, Failure> {
+        let (records, bad) = self.ledger().list_singles::<T>()?;
+        unreadable.extend(bad.into_iter().map(|(name, error)| UnreadableSingle {
+            session: name.as_str().strip_prefix(RefPrefix::sessions().as_str()).and_then(|id| SessionId::new(id).ok()),
+            name: name.to_string(),
+            problem: chain_of(&error),
+        }));
+        Ok(records)
+    }
+
+    /// What can be told of a session whose record cannot be read: somebody who holds its lock lives.
+    fn look_at_unreadable(&self, session: &SessionId, problem: &str) -> Liveness {
+        let held = matches!(self.signs_of_life().probe(session.as_str()), Ok(LockState::Held));
+        let (verdict, why) = if held {
+            (Verdict::Alive, "its lock is held".to_owned())
+        } else {
+            (Verdict::Unknown, "nothing is known of its process".to_owned())
+        };
+        let torn =
+            format!("its record cannot be read ({problem}): `git tether doctor --fix` goes back to the last good one");
+        Liveness { verdict, evidence: vec![why, torn], supervisor_gone: false, falls_at: None }
+    }
+
     /// Looks at everything that the records speak of.
     pub fn observe(&self, records: &Records, scope: &Scope) -> Result<Observation, Failure> {
         let mut seen = Observation::nothing(self.host_id());
         let observer = self.observer(scope.assumed_dead.clone());
         for session in records.sessions.values() {
             seen.liveness.insert(session.id.clone(), observer.look_at(session));
+        }
+        for single in &records.unreadable_singles {
+            if let Some(session) = &single.session {
+                seen.liveness.insert(session.clone(), self.look_at_unreadable(session, &single.problem));
+            }
         }
         let list = read_worktrees(self.repository())
             .map_err(|error| Failure::fatal("worktrees_unreadable", chain_of(&error)))?;

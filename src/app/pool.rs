@@ -1,6 +1,7 @@
 //! Pools: places, limits, back-off, and the queue that is derived from tasks.
 
 use crate::app::failure::Failure;
+use crate::app::listing::Listing;
 use crate::app::tether::Tether;
 use crate::domain::ids::{PoolName, SessionId, TaskAddress};
 use crate::domain::pool::{NoSlot, Pool, Slot};
@@ -125,8 +126,8 @@ impl Tether {
     }
 
     /// Every pool that is recorded.
-    pub fn list_pools(&self) -> Result<Vec<Pool>, Failure> {
-        Ok(self.ledger().list_singles::<Pool>()?.0)
+    pub fn list_pools(&self) -> Result<Listing<Pool>, Failure> {
+        self.list_all::<Pool>()
     }
 
     fn with_queue(&self, pool: Pool) -> Result<QueuedPool, Failure> {

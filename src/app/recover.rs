@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::time::Duration;
 
+use crate::app::evidence::AssumedDead;
 use crate::app::failure::{Failure, FailureKind, chain_of};
 use crate::app::observe::Scope;
 use crate::app::places::PlaceOutcome;
@@ -145,7 +146,7 @@ impl Tether {
             let (runs, others): (Vec<Step>, Vec<Step>) =
                 fresh.into_iter().partition(|step| matches!(step, Step::RunTask { .. }));
             to_run.extend(runs);
-            let reports = self.perform_all(others, told);
+            let reports = self.perform_all(others, &options.scope.assumed_dead, told);
             let progressed = reports.iter().any(|report| report.outcome == StepOutcome::Done);
             for report in &reports {
                 if let (Step::WriteReport { run }, StepOutcome::Done) = (&report.step, report.outcome) {
@@ -205,7 +206,12 @@ impl Tether {
         }
     }
 
-    fn perform_all(&self, steps: Vec<Step>, told: &mut dyn FnMut(&StepReport)) -> Vec<StepReport> {
+    fn perform_all(
+        &self,
+        steps: Vec<Step>,
+        assumed: &AssumedDead,
+        told: &mut dyn FnMut(&StepReport),
+    ) -> Vec<StepReport> {
         let mut reports = Vec::new();
         let mut steps = steps.into_iter().peekable();
         while let Some(step) = steps.next() {
@@ -218,7 +224,7 @@ impl Tether {
             let performed = if together.len() >= MANY_NOTES {
                 self.perform_together(together)
             } else {
-                together.into_iter().map(|step| self.perform(step)).collect()
+                together.into_iter().map(|step| self.perform(step, assumed)).collect()
             };
             for report in performed {
                 told(&report);
@@ -228,9 +234,14 @@ impl Tether {
         reports
     }
 
-    fn perform(&self, step: Step) -> StepReport {
+    fn perform(&self, step: Step, assumed: &AssumedDead) -> StepReport {
+        match self.find_sign_of_life(&step, assumed) {
+            Ok(None) => {}
+            Ok(Some(life)) => return report(step, Ok(PlaceOutcome::Skipped(life))),
+            Err(failure) => return report(step, Err(failure)),
+        }
         let done = match &step {
-            step if step.is_record_step() => self.perform_record_step(step),
+            step if step.is_record_step() => self.perform_record_step(step, assumed),
             Step::AbandonSession { session, reason } => self
                 .end_session(session, SessionStatus::Abandoned)
                 .map(|_| PlaceOutcome::Done(format!("session {session} is abandoned: {reason}"))),
@@ -262,13 +273,16 @@ impl Tether {
     }
 
     /// Writes what a step stands for, decided again on the run as it is then.
-    fn perform_record_step(&self, step: &Step) -> Result<PlaceOutcome, Failure> {
+    fn perform_record_step(&self, step: &Step, assumed: &AssumedDead) -> Result<PlaceOutcome, Failure> {
         let Some(run) = step.run().cloned() else { return Ok(PlaceOutcome::Skipped("it names no run".to_owned())) };
         let need = match step {
             Step::InterruptTask { task, .. } | Step::ScheduleResume { task, .. } => Need::run().with_task(task),
             _ => Need::Everything,
         };
         let before = self.read_run(&run, &need)?.view;
+        if let Some(life) = self.find_sign_of_executor(step, &before, assumed)? {
+            return Ok(PlaceOutcome::Skipped(life));
+        }
         let done = self.change_run(&run, &need, |view| Ok(Proposal::from(step.events(view))))?;
         if done.changes.is_none() {
             return Ok(PlaceOutcome::Skipped("the world has moved on".to_owned()));

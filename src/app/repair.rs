@@ -13,13 +13,14 @@ use crate::app::tether::Tether;
 use crate::domain::claim::Claim;
 use crate::domain::ids::{Oid, RunId};
 use crate::domain::saved::SavedKind;
-use crate::store::RefName;
 use crate::store::backend::{Expected, New, RefValue, SwapError};
 use crate::store::checkup::{FaultCode, GoodState};
 use crate::store::journal::JournalLine;
 use crate::store::names::encode;
 use crate::store::runs::Need;
 use crate::store::work::{SavedEntry, short_id};
+use crate::store::{RefName, RefPrefix};
+use crate::world::live::LockState;
 
 impl Tether {
     /// Repairs each ref that has a fault, and notes at each fault what became of it. Answers with what a person should know.
@@ -65,6 +66,12 @@ impl Tether {
             fault.repair = match fault.fault.code {
                 FaultCode::WrongSummary => as_repair(self.count_again(name)),
                 FaultCode::StaleClaim => as_repair(self.free_claim(name)),
+                FaultCode::BrokenChain => as_repair(self.cut_history(name, &fault.value, &fault.fault.problem)),
+                FaultCode::LostWork => as_repair(self.strike_lost_work(name, &fault.value, &fault.fault.problem)),
+                FaultCode::IncompleteWork => Repair::NotDone(
+                    "what is left of it stays: `git tether salvage show` it, then `git tether salvage drop` it"
+                        .to_owned(),
+                ),
                 FaultCode::DanglingWork => as_repair(self.keep_named_work(name)),
                 _ => Repair::NotDone("its state reads whole, and there is nothing to go back to".to_owned()),
             };
@@ -79,8 +86,14 @@ impl Tether {
         good: Option<&GoodState>,
         problems: &str,
     ) -> Result<String, Failure> {
+        if good.is_none() {
+            self.require_nobody_at_work(name)?;
+        }
         let kept = self.keep_evidence(name, value, problems)?;
-        let new = good.map(|good| self.state_to_go_back_to(name, good)).transpose()?;
+        let new = match good {
+            Some(good) => Some(self.state_to_go_back_to(name, good)?),
+            None => self.state_of_the_lost(name)?,
+        };
         let target = new.map_or(New::Delete, New::Id);
         let moved = match value {
             RefValue::Id(tip) => self.ledger().backend().swap(name, Expected::Id(*tip), target),
@@ -93,19 +106,81 @@ impl Tether {
                 good.commit.to_hex_with_len(12),
                 good.subject
             ),
+            None if new.is_some() => format!(
+                "no state of it reads whole: it is given back, and no token of it is good any more; what was there is kept as {kept}"
+            ),
             None => format!("no state of it reads whole: it was taken away, and is kept as {kept}"),
         })
     }
 
+    /// Refuses to take the record of a session away while somebody holds its lock: without one it would count as dead.
+    fn require_nobody_at_work(&self, name: &RefName) -> Result<(), Failure> {
+        let Some(session) = name.as_str().strip_prefix(RefPrefix::sessions().as_str()) else { return Ok(()) };
+        match self.signs_of_life().probe(session) {
+            Ok(LockState::Held) => {
+                let what = format!("no state of it reads whole, and session {session} is at work: its lock is held");
+                Err(Failure::held("live_owner", what).hint("wait until its command has ended"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A claim goes back with a generation that nobody has had; anything else goes back as it was.
     fn state_to_go_back_to(&self, name: &RefName, good: &GoodState) -> Result<ObjectId, Failure> {
-        if !name.as_str().starts_with("refs/tether/claims/") {
+        if !is_claim(name) {
             return Ok(good.commit);
         }
-        let objects = self.ledger().backend().list_written().map_err(|error| repair_failed(name, &error))?;
-        let highest = self.ledger().highest_generation(name, objects);
-        let raise = |claim: &Claim| Claim { generation: highest.max(claim.generation) + 1, ..claim.clone() };
+        let highest = self.highest_generation(name)?;
+        let raise =
+            |claim: &Claim| Claim { generation: highest.max(claim.generation).saturating_add(1), ..claim.clone() };
         Ok(self.ledger().write_raised_claim(name, good.commit, raise, self.now())?)
+    }
+
+    /// What takes the place of a ref of which no state reads whole: nothing, but for a claim, whose tokens must not come back.
+    fn state_of_the_lost(&self, name: &RefName) -> Result<Option<ObjectId>, Failure> {
+        if !is_claim(name) {
+            return Ok(None);
+        }
+        let highest = self.highest_generation(name)?;
+        Ok(self.ledger().write_free_claim(name, highest, self.now())?)
+    }
+
+    fn highest_generation(&self, name: &RefName) -> Result<u64, Failure> {
+        let mut objects = self.ledger().backend().list_written().map_err(|error| repair_failed(name, &error))?;
+        objects.extend(self.find_own_commits());
+        Ok(self.ledger().highest_generation(name, objects))
+    }
+
+    /// Lets the history of a ref whose state reads whole begin with that state: git itself cannot pack what leads to nothing.
+    fn cut_history(&self, name: &RefName, value: &RefValue, problem: &str) -> Result<String, Failure> {
+        let RefValue::Id(tip) = value else { return Ok("it is gone".to_owned()) };
+        if self.is_partial_clone() {
+            return Err(Failure::fatal("partial_clone", "what is missing may be fetched: `git fetch --refetch`"));
+        }
+        let saved = match name.as_str().strip_prefix(RefPrefix::work().as_str()) {
+            Some(run) => self.ledger().saved_work(run)?,
+            None => Vec::new(),
+        };
+        let kept = saved.iter().filter_map(|entry| ObjectId::from_hex(entry.commit.0.as_bytes()).ok());
+        let new = self.ledger().write_new_beginning(name, *tip, kept.collect(), self.now())?;
+        let evidence = self.keep_evidence(name, value, problem)?;
+        let moved = self.ledger().backend().swap(name, Expected::Id(*tip), New::Id(new));
+        moved.map_err(|error| repair_failed(name, &error))?;
+        Ok(format!("its state is whole, and its history begins with it now; what was there is kept as {evidence}"))
+    }
+
+    /// Takes snapshots that are gone off the list of saved work; going back would let go of what was saved after them.
+    fn strike_lost_work(&self, name: &RefName, value: &RefValue, problem: &str) -> Result<String, Failure> {
+        let run = run_of(name)?;
+        let evidence = self.keep_evidence(name, value, problem)?;
+        let is_gone = |entry: &SavedEntry| {
+            let id = ObjectId::from_hex(entry.commit.0.as_bytes());
+            id.map_or(true, |id| self.ledger().backend().header(&id).is_err())
+        };
+        let struck = self.ledger().drop_work(run.as_str(), self.now(), is_gone)?.entries;
+        let ids: Vec<_> = struck.into_iter().map(|entry| entry.id).collect();
+        let what = if ids.is_empty() { "nothing more".to_owned() } else { ids.join(", ") };
+        Ok(format!("{what} was struck off the list, all else stays; what was there is kept as {evidence}"))
     }
 
     fn keep_evidence(&self, name: &RefName, value: &RefValue, problems: &str) -> Result<String, Failure> {
@@ -197,6 +272,10 @@ impl Tether {
             at: self.now(),
         }
     }
+}
+
+fn is_claim(name: &RefName) -> bool {
+    name.as_str().starts_with(RefPrefix::claims().as_str())
 }
 
 fn run_of(name: &RefName) -> Result<RunId, Failure> {

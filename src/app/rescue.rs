@@ -123,7 +123,6 @@ impl Tether {
                 None => {
                     let null = ObjectId::null(self.repository().object_hash()).to_string();
                     let git = self.repository().git().with_hooks(Hooks::AsConfigured);
-                    let git = git.with_setting("core.fsync=all");
                     let (name, commit_text) = (full_name(&branch), commit.to_string());
                     git.run(["update-ref", "-m", "tether: rescued", "--", &name, &commit_text, &null])?;
                     return Ok((branch, commit));
@@ -149,7 +148,7 @@ impl Tether {
                 .with_variable(format!("GIT_{role}_EMAIL"), identity.email.as_str())
                 .with_variable(format!("GIT_{role}_DATE"), date.as_str())
         });
-        let made = git.with_setting("core.fsync=all").run(words)?.text();
+        let made = git.run(words)?.text();
         object_id(&crate::domain::ids::Oid(made))
     }
 

@@ -14,6 +14,7 @@ use crate::domain::ids::{Oid, SessionId, TaskAddress, Token};
 use crate::domain::liveness::Verdict;
 use crate::domain::session::{Agent, Attach, Session, SessionStatus, Usage};
 use crate::store::singles::{Change, encoded_key};
+use crate::world::reserving::Reserving;
 
 /// How often a reservation that meets racers looks again.
 const MOST_ROUNDS: usize = 32;
@@ -106,6 +107,15 @@ pub struct Reserved {
     pub warnings: Vec<String>,
 }
 
+/// A session that was just recorded, and the word that it is until it holds something.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    /// The session.
+    pub(super) session: Session,
+    /// To be dropped once the session holds what it was recorded for, or is taken back.
+    pub(super) word: Reserving,
+}
+
 #[derive(Debug, thiserror::Error)]
 enum ClaimLost {
     #[error("somebody else took the claim")]
@@ -127,6 +137,7 @@ impl Tether {
         self.sweep_ended_sessions()?;
         if let Some(id) = &asked.id
             && self.ledger().read_single::<Session>(id)?.is_some()
+            && !self.was_cut_off(id)?
         {
             return Err(Failure::fatal("session_exists", format!("session {id} exists already"))
                 .hint("leave out --id to have one made up, or look at it with `git tether session show`"));
@@ -135,11 +146,11 @@ impl Tether {
             return Ok(attached);
         }
         let mut warnings = Vec::new();
-        let mut session: Option<Session> = None;
+        let mut session: Option<Recorded> = None;
         for _ in 0..MOST_ROUNDS {
             let before = self.ledger().read_single::<Claim>(&(ClaimKind::Thread, thread.to_owned()))?;
             if let Some(owner) = self.live_owner(before.as_ref())? {
-                if let Some(own) = &session {
+                if let Some(Recorded { session: own, .. }) = &session {
                     self.ledger().drop_single::<Session>(&own.id, |known| known == own)?;
                 }
                 return Ok(Reserved { seen: owner, outcome: ReserveOutcome::LiveOwner, warnings });
@@ -148,15 +159,19 @@ impl Tether {
                 Some(own) => own,
                 None => self.record_session(thread, asked, &mut warnings)?,
             };
-            match self.take_thread(thread, before.as_ref(), &own, asked.reach) {
+            match self.take_thread(thread, before.as_ref(), &own.session, asked.reach) {
                 Ok(claim) => {
-                    self.bury_former_owner(before.as_ref(), &own)?;
-                    let liveness = self.liveness(&own);
-                    let seen = SeenSession { session: own, liveness };
+                    drop(own.word);
+                    self.bury_former_owner(before.as_ref(), &own.session)?;
+                    let liveness = self.liveness(&own.session);
+                    let seen = SeenSession { session: own.session, liveness };
                     return Ok(Reserved { seen, outcome: ReserveOutcome::Reserved(claim.token), warnings });
                 }
                 Err(failure) if failure.code == "contended" => session = Some(own),
-                Err(failure) => return Err(failure),
+                Err(failure) => {
+                    own.word.leave();
+                    return Err(failure);
+                }
             }
         }
         Err(Failure::busy("contended", format!("many reserve {thread} at once")).hint("try again"))
@@ -270,7 +285,7 @@ impl Tether {
         thread: &str,
         asked: &Reservation,
         warnings: &mut Vec<String>,
-    ) -> Result<Session, Failure> {
+    ) -> Result<Recorded, Failure> {
         let now = self.now();
         let process = match asked.pid {
             Some(pid) => {
@@ -287,6 +302,7 @@ impl Tether {
         };
         for _ in 0..MOST_ROUNDS {
             let id = asked.id.clone().unwrap_or_else(|| self.made_up_session_id());
+            let word = self.begin_reserving(&id)?;
             let session = Session {
                 id: id.clone(),
                 thread: thread.to_owned(),
@@ -322,7 +338,7 @@ impl Tether {
                 }))
             })?;
             match (made, exists, &asked.id) {
-                (Some(made), false, _) => return Ok(made),
+                (Some(session), false, _) => return Ok(Recorded { session, word }),
                 (_, _, Some(id)) => {
                     return Err(Failure::fatal("session_exists", format!("session {id} exists already")));
                 }
@@ -333,8 +349,8 @@ impl Tether {
     }
 
     /// The session of a task that is started without one: its liveness is by lease alone.
-    pub(super) fn make_session_for_task(&self, address: &TaskAddress) -> Result<SessionId, Failure> {
+    pub(super) fn make_session_for_task(&self, address: &TaskAddress) -> Result<Recorded, Failure> {
         let asked = Reservation::default();
-        Ok(self.record_session(&crate::app::holds::thread_of_task(address), &asked, &mut Vec::new())?.id)
+        self.record_session(&crate::app::holds::thread_of_task(address), &asked, &mut Vec::new())
     }
 }

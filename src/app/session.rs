@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::app::evidence::AssumedDead;
 use crate::app::failure::Failure;
+use crate::app::listing::Listing;
 use crate::app::tether::Tether;
 use crate::domain::claim::Claim;
 use crate::domain::document::Document;
@@ -202,13 +203,13 @@ impl Tether {
     }
 
     /// Sessions, newest first: active ones, and ended ones within their time to live unless `filter` asks for more or less.
-    pub fn list_sessions(&self, filter: &SessionFilter) -> Result<Vec<SeenSession>, Failure> {
+    pub fn list_sessions(&self, filter: &SessionFilter) -> Result<Listing<SeenSession>, Failure> {
         let ttl = self.repository().settings().read(&SESSION_TTL)?;
         let now = self.now();
         let path = filter.path.as_deref().map(resolved).transpose()?;
         let key = |asked: &Option<String>, found: &Option<String>| asked.is_none() || asked == found;
-        let mut sessions = self.ledger().list_singles::<Session>()?.0;
-        sessions.retain(|session| {
+        let mut listing = self.list_all::<Session>()?;
+        listing.records.retain(|session| {
             let listed = match (session.status, filter.age) {
                 (SessionStatus::Active, _) | (_, ListedAge::All) => true,
                 (_, ListedAge::Active) => false,
@@ -222,8 +223,8 @@ impl Tether {
                 && key(&filter.native_key, &session.native_key)
                 && key(&filter.group, &session.group)
         });
-        sessions.sort_by(|a, b| (b.started_at, &b.id).cmp(&(a.started_at, &a.id)));
-        Ok(sessions.into_iter().map(|session| self.seen(session)).collect())
+        listing.records.sort_by(|a, b| (b.started_at, &b.id).cmp(&(a.started_at, &a.id)));
+        Ok(listing.map(|sessions| sessions.into_iter().map(|session| self.seen(session)).collect()))
     }
 
     /// The sessions from the first actor down to this one, by their parents' actor keys; stops at cycles and gaps.

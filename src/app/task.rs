@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::app::failure::{Failure, FailureKind};
+use crate::app::listing::Listing;
 use crate::app::tether::Tether;
 use crate::domain::event::{RunEvent, WorkEnd};
 use crate::domain::ids::{PoolName, RunId, SessionId, TaskAddress, TaskId};
@@ -64,15 +65,13 @@ impl Tether {
     }
 
     /// The tasks of a run, or of all; oldest first.
-    pub fn list_tasks(&self, run: Option<&RunId>, state: Option<TaskState>) -> Result<Vec<Task>, Failure> {
-        let runs = match run {
-            Some(run) => vec![self.read_run(run, &Need::Everything)?.view],
-            None => self.read_all_runs()?.0,
-        };
-        let mut tasks: Vec<Task> = runs.into_iter().flat_map(|view| view.tasks.into_values()).collect();
-        tasks.retain(|task| state.is_none_or(|state| task.state == state));
-        tasks.sort_by(|a, b| (a.created_at, &a.run, &a.id).cmp(&(b.created_at, &b.run, &b.id)));
-        Ok(tasks)
+    pub fn list_tasks(&self, run: Option<&RunId>, state: Option<TaskState>) -> Result<Listing<Task>, Failure> {
+        Ok(self.list_views(run)?.map(|runs| {
+            let mut tasks: Vec<Task> = runs.into_iter().flat_map(|view| view.tasks.into_values()).collect();
+            tasks.retain(|task| state.is_none_or(|state| task.state == state));
+            tasks.sort_by(|a, b| (a.created_at, &a.run, &a.id).cmp(&(b.created_at, &b.run, &b.id)));
+            tasks
+        }))
     }
 
     /// Every run that can be read, and what is wrong with each that cannot.
@@ -126,9 +125,9 @@ impl Tether {
             return self.start_task_for(address, &session, pool.as_ref());
         }
         let made = self.make_session_for_task(address)?;
-        let started = self.start_task_for(address, &made, pool.as_ref());
+        let started = self.start_task_for(address, &made.session.id, pool.as_ref());
         if started.is_err() {
-            self.drop_session_of_refused_start(address, &made)?;
+            self.drop_session_of_refused_start(address, &made.session.id)?;
         }
         started
     }
@@ -170,18 +169,18 @@ impl Tether {
             self.require_session(session)?.require_active()?;
         }
         for _ in 0..MOST_ROUNDS {
-            let views = match run {
-                Some(run) => vec![self.read_run(run, &Need::Everything)?.view],
-                None => self.read_all_runs()?.0,
-            };
-            let queue = crate::app::pool::queue_of(&views, pool, self.now());
+            let views = self.list_views(run)?;
+            let queue = crate::app::pool::queue_of(&views.records, pool, self.now());
             match self.start_first(&queue, session)? {
                 FirstOfQueue::Started(task) => return Ok(*task),
                 FirstOfQueue::Raced => {}
                 FirstOfQueue::NothingReady => {
-                    return Err(Failure::busy("nothing_ready", "no task is ready to start").hint(
+                    let nothing = Failure::busy("nothing_ready", "no task is ready to start").hint(
                         "`git tether task list --state queued` shows what waits, and `git tether pool show` for what",
-                    ));
+                    );
+                    return Err(views.unreadable.iter().fold(nothing, |nothing, torn| {
+                        nothing.hint(format!("{} cannot be read, and may hold more: {}", torn.name, torn.problem))
+                    }));
                 }
             }
         }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::exit::Exit;
+use crate::app::listing::Listing;
 use crate::app::pool::QueuedPool;
 use crate::app::reserve::Reserved;
 use crate::app::session::SeenSession;
@@ -96,6 +97,15 @@ impl Outcome {
     pub(crate) fn paged_by(mut self, pager: Option<String>) -> Self {
         self.pager = pager;
         self
+    }
+
+    /// A list as an answer, with what could not be read said beside it.
+    pub(crate) fn of_listing<T>(listing: Listing<T>, answer: impl FnOnce(Vec<T>) -> Answer) -> Self {
+        let Listing { records, unreadable } = listing;
+        let outcome = Self::from(answer(records));
+        unreadable.into_iter().fold(outcome, |outcome, one| {
+            outcome.saying(format!("warning: {} cannot be read: {}", one.name, one.problem))
+        })
     }
 
     /// The same, with something said beside the answer.

@@ -63,7 +63,7 @@ pub struct NewClaim {
 impl Claim {
     /// The claim after `new` has taken it; `before` is what stood there, held or not: who may take it is the caller's to know.
     pub fn taken(before: Option<&Self>, new: NewClaim, at: Timestamp) -> Self {
-        let generation = before.map_or(1, |claim| claim.generation + 1);
+        let generation = before.map_or(1, |claim| claim.generation.saturating_add(1));
         Self {
             token: Token(format!("{}/{}#{generation}", new.kind, new.encoded_key)),
             kind: new.kind,

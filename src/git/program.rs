@@ -3,7 +3,7 @@
 //! Owns: the environment that git gets from us, how its failure becomes an error. Must not know: what any caller wants from git.
 //! Invariant: nothing that a hook's environment sets (`GIT_INDEX_FILE`, `GIT_WORK_TREE`, `GIT_AUTHOR_DATE`, ...) reaches a git that we
 //! start, no optional lock is taken in somebody's repository, neither fsmonitor nor an editor nor a prompt is ever started,
-//! and a hook only where a caller asks for it.
+//! and a hook only where a caller asks for it; what it writes (a ref, an index, an object) is on disk when it ends.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -177,6 +177,7 @@ impl Git {
         command.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_TERMINAL_PROMPT", "0").env("GIT_EDITOR", ":");
         command.env("LC_ALL", "C.UTF-8");
         command.args(["-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "maintenance.auto=false"]);
+        command.args(["-c", "core.fsync=all"]);
         if self.hooks == Hooks::Off {
             command.args(["-c", "core.hooksPath=/dev/null"]);
         }

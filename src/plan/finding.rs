@@ -53,6 +53,8 @@ named! {
         ReportMissing = "report_missing",
         /// A run cannot be read.
         RunUnreadable = "run_unreadable",
+        /// A session, a claim or a pool cannot be read.
+        RecordUnreadable = "record_unreadable",
         /// Something half made was left behind.
         Leftover = "leftover",
     }

@@ -17,6 +17,8 @@ pub struct Records {
     pub runs: BTreeMap<RunId, RunView>,
     /// Runs that could not be read, with what is wrong.
     pub unreadable: Vec<(String, String)>,
+    /// Sessions, claims and pools that could not be read.
+    pub unreadable_singles: Vec<UnreadableSingle>,
     /// Sessions that have not been dropped.
     pub sessions: BTreeMap<SessionId, Session>,
     /// Claims, held or given back.
@@ -25,6 +27,24 @@ pub struct Records {
     pub pools: Vec<Pool>,
     /// Runs that have ended and have no report.
     pub without_report: BTreeSet<RunId>,
+}
+
+/// A session, claim or pool that is recorded and could not be read: nothing is known of it, least of all that it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableSingle {
+    /// The name of its ref.
+    pub name: String,
+    /// Which session it is, if it is one.
+    pub session: Option<SessionId>,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl Records {
+    /// Whether a session is recorded and could not be read.
+    pub fn is_session_unreadable(&self, session: &SessionId) -> bool {
+        self.unreadable_singles.iter().any(|known| known.session.as_ref() == Some(session))
+    }
 }
 
 /// How much of a place's content is not committed.
@@ -95,6 +115,8 @@ pub enum Leftover {
     Scratch(PathBuf),
     /// A live file of a session that no record knows.
     LiveFile(PathBuf),
+    /// A session whose making was cut off before it held anything.
+    Session(SessionId),
     /// A branch that was made for a worktree which never came.
     Branch {
         /// Its name.
@@ -109,6 +131,7 @@ impl Leftover {
     pub fn name(&self) -> String {
         match self {
             Self::RefLock(path) | Self::Scratch(path) | Self::LiveFile(path) => path.display().to_string(),
+            Self::Session(session) => format!("session {session}"),
             Self::Branch { name, .. } => name.clone(),
         }
     }

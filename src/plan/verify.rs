@@ -21,6 +21,12 @@ pub fn find(records: &Records, seen: &Observation) -> Vec<Finding> {
         finding.run = RunId::new(run.as_str()).ok();
         findings.push(finding.because("problem", problem).for_a_person());
     }
+    for single in &records.unreadable_singles {
+        let mut finding =
+            Finding::new(FindingCode::RecordUnreadable, format!("{} cannot be read: {}", single.name, single.problem));
+        finding.session.clone_from(&single.session);
+        findings.push(finding.because("ref", &single.name).because("problem", &single.problem).for_a_person());
+    }
     for view in records.runs.values() {
         for task in view.tasks.values() {
             findings.extend(find_task(view, task, records, seen));
@@ -54,7 +60,7 @@ pub(super) fn liveness_of_task(task: &Task, view: &RunView, records: &Records, s
     };
     match seen.liveness.get(session) {
         Some(liveness) => liveness.clone(),
-        None if records.sessions.contains_key(session) => {
+        None if records.sessions.contains_key(session) || records.is_session_unreadable(session) => {
             verdict(Verdict::Unknown, format!("session {session} was not looked at"))
         }
         None if view.run.host == seen.host => {
@@ -142,6 +148,7 @@ pub(super) fn find_blocked(view: &RunView, task: &Task) -> Finding {
 pub(super) fn is_dead(session: &SessionId, view: &RunView, records: &Records, seen: &Observation) -> Option<String> {
     match (seen.liveness.get(session), records.sessions.get(session)) {
         (Some(liveness), _) if liveness.verdict == Verdict::Dead => Some(liveness.evidence.join("; ")),
+        (None, None) if records.is_session_unreadable(session) => None,
         (None, None) if view.run.host == seen.host => Some(format!("session {session} has no record any more")),
         _ => None,
     }
@@ -380,7 +387,8 @@ pub(super) fn stale_claims<'r>(records: &'r Records, seen: &Observation) -> Vec<
     let stale =
         |claim: &&crate::domain::claim::Claim| match claim.session.as_ref().map(|id| (id, records.sessions.get(id))) {
             Some((_, Some(session))) => session.status.is_terminal(),
-            Some((_, None)) | None => true,
+            Some((id, None)) => !records.is_session_unreadable(id),
+            None => true,
         };
     records.claims.iter().filter(ours).filter(stale).collect()
 }
@@ -404,7 +412,10 @@ pub(super) fn is_slot_stale(slot: &Slot, view: &RunView, records: &Records, seen
     }
     // A starter that lives may be between its two swaps: it has the place and not yet the task.
     slot.session.as_ref().is_none_or(|session| {
-        records.sessions.get(session).is_none_or(|known| known.status.is_terminal())
+        records
+            .sessions
+            .get(session)
+            .map_or_else(|| !records.is_session_unreadable(session), |known| known.status.is_terminal())
             || seen.liveness.get(session).is_some_and(|known| known.verdict == Verdict::Dead)
     })
 }
@@ -442,6 +453,7 @@ fn find_leftover(leftover: &Leftover) -> Finding {
         Leftover::RefLock(path) => ("a ref lock of a process that died", path.display().to_string()),
         Leftover::Scratch(path) => ("a scratch file of a process that died", path.display().to_string()),
         Leftover::LiveFile(path) => ("a live file of a session that has ended", path.display().to_string()),
+        Leftover::Session(session) => ("the making of a session was cut off", session.to_string()),
         Leftover::Branch { name, .. } => ("a branch for a worktree that never came", name.clone()),
     };
     Finding::new(FindingCode::Leftover, format!("{what}: {name}")).because("leftover", name)

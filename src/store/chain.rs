@@ -157,6 +157,22 @@ pub fn write_root(backend: &dyn Backend, name: &RefName, transition: &Transition
     write_commit(backend, name, None, transition)
 }
 
+/// Writes a commit that begins a chain of its own with a tree that is there, for a ref that the caller moves to it. What the
+/// transition changes is not looked at.
+pub fn write_beginning(
+    backend: &dyn Backend,
+    name: &RefName,
+    tree: ObjectId,
+    transition: &Transition,
+) -> Result<ObjectId, AppendError> {
+    let write_failed = |source| AppendError::Write { name: name.clone(), source };
+    let mut batch = backend.batch();
+    let commit = commit_bytes(tree, None, transition).map_err(write_failed)?;
+    let new = batch.add(Kind::Commit, &commit).map_err(write_failed)?;
+    backend.write(batch).map_err(write_failed)?;
+    Ok(new)
+}
+
 /// Writes a commit on top of another, for a ref that the caller moves to it.
 pub fn write_on(
     backend: &dyn Backend,

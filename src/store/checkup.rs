@@ -61,6 +61,10 @@ named! {
         WrongSummary = "wrong_summary",
         /// A record names saved work that nothing keeps.
         DanglingWork = "dangling_work",
+        /// A snapshot that is kept is not there any more.
+        LostWork = "lost_work",
+        /// Parts of a snapshot that is kept are not there any more.
+        IncompleteWork = "incomplete_work",
         /// A claim is held by a session that is not recorded, or has ended.
         StaleClaim = "stale_claim",
     }
@@ -389,7 +393,7 @@ impl Checkup<'_> {
                         ObjectId::from_hex(entry.commit.0.as_bytes()).ok().map(|id| self.ledger.backend().header(&id));
                     if !matches!(found, Some(Ok(header)) if header.kind == Kind::Commit) {
                         let problem = format!("the saved work {} is not there", entry.id);
-                        self.faults.push(Fault::of_file(FaultCode::TornObject, "saved.json", problem));
+                        self.faults.push(Fault::of_file(FaultCode::LostWork, "saved.json", problem));
                     }
                 }
             }
@@ -420,6 +424,8 @@ impl FaultCode {
             Self::NewerSchema
                 | Self::WrongSummary
                 | Self::DanglingWork
+                | Self::LostWork
+                | Self::IncompleteWork
                 | Self::StaleClaim
                 | Self::BrokenChain
                 | Self::UnreadableRef

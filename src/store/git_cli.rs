@@ -54,9 +54,7 @@ enum Refusal {
 
 impl GitRefs {
     pub(super) fn new(git: Git, storage: Storage, format: Kind) -> Self {
-        let git = ["core.fsync=all", "core.filesRefLockTimeout=500", "reftable.lockTimeout=500"]
-            .into_iter()
-            .fold(git, Git::with_setting);
+        let git = ["core.filesRefLockTimeout=500", "reftable.lockTimeout=500"].into_iter().fold(git, Git::with_setting);
         Self { git, storage, format }
     }
 

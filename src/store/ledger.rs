@@ -165,6 +165,7 @@ pub(super) fn shown(value: &RefValue) -> String {
         RefValue::Absent => "nothing".to_owned(),
         RefValue::Id(id) => id.to_string(),
         RefValue::Symbolic(target) => format!("a symbolic ref to {}", target.escape_debug()),
+        RefValue::Broken(content) if content.is_empty() => "nothing, not even an id".to_owned(),
         RefValue::Broken(content) => format!("`{}`", content.escape_debug()),
     }
 }

@@ -1,4 +1,4 @@
-//! Writes that only a repair makes: a run counted again, a claim whose generation nobody has had.
+//! Writes that only a repair makes: a run counted again, a claim whose generation nobody has had, a history that begins anew.
 //!
 //! Must not know when they are called for. Invariant: a generation only grows.
 
@@ -6,11 +6,11 @@ use gix::ObjectId;
 
 use super::chain::{self, Content};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
-use super::names::RefName;
+use super::names::{self, RefName, RefPrefix};
 use super::runs::Need;
 use super::transact::{self, Decision, Retry};
-use crate::domain::claim::Claim;
-use crate::domain::ids::RunId;
+use crate::domain::claim::{Claim, ClaimKind};
+use crate::domain::ids::{RunId, Token};
 use crate::domain::run::{Run, RunStatus, TaskSummary};
 use crate::domain::time::Timestamp;
 use crate::domain::view::RunView;
@@ -48,6 +48,56 @@ impl Ledger {
         objects.into_iter().filter_map(of).max().unwrap_or_default()
     }
 
+    /// Writes the state at `tip` as the beginning of a history, for a ref that the caller moves to it: what came before is lost.
+    /// `kept` is what the chain holds as further parents.
+    pub fn write_new_beginning(
+        &self,
+        name: &RefName,
+        tip: ObjectId,
+        kept: Vec<ObjectId>,
+        at: Timestamp,
+    ) -> Result<ObjectId, WriteRecordError<Never>> {
+        let root = self.root(name, tip)?;
+        let subject = format!("history begins anew: what came before {} is lost", tip.to_hex_with_len(12));
+        let text = message::record_changed(&subject, "history_cut", &[], self.author());
+        let mut transition = self.transition([], text, at);
+        transition.extra_parents = kept;
+        chain::write_beginning(self.backend(), name, root, &transition)
+            .map_err(|error| WriteRecordError::Append(Box::new(error)))
+    }
+
+    /// Writes a claim of which nothing could be read, given back and with a generation that nobody can have had, for a ref that the
+    /// caller moves to it. `None`: its key cannot be told from the name of its ref.
+    pub fn write_free_claim(
+        &self,
+        name: &RefName,
+        known: u64,
+        at: Timestamp,
+    ) -> Result<Option<ObjectId>, WriteRecordError<Never>> {
+        let Some((kind, encoded)) = claim_of(name) else { return Ok(None) };
+        let Some(key) = names::decode(encoded).and_then(|key| String::from_utf8(key).ok()) else { return Ok(None) };
+        // Nobody takes a claim once a second for as long as there are clocks.
+        let generation = known.max(u64::try_from(at.seconds()).unwrap_or_default()).saturating_add(1);
+        let claim = Claim {
+            token: Token(format!("{kind}/{encoded}#{generation}")),
+            kind,
+            key,
+            generation,
+            session: None,
+            host: None,
+            acquired_at: at,
+            expires_at: None,
+            released_at: Some(at),
+            remote_lease: false,
+        };
+        let bytes = encode(&claim, None).map_err(WriteRecordError::Encode)?;
+        let subject = format!("claim {kind}/{}: lost, begun anew at generation {generation}", claim.key);
+        let text = message::record_changed(&subject, "claim_restored", &[], self.author());
+        let transition = self.transition([(layout::CLAIM.to_owned(), Content::Bytes(bytes))], text, at);
+        let written = chain::write_root(self.backend(), name, &transition);
+        written.map(Some).map_err(|error| WriteRecordError::Append(Box::new(error)))
+    }
+
     /// Writes a commit on top of `good` with the claim that `raise` makes of it there, for a ref that the caller moves to it.
     pub fn write_raised_claim(
         &self,
@@ -68,6 +118,12 @@ impl Ledger {
         chain::write_on(self.backend(), name, good, &transition)
             .map_err(|error| WriteRecordError::Append(Box::new(error)))
     }
+}
+
+/// The kind of a claim and its key as it stands in the name of its ref.
+fn claim_of(name: &RefName) -> Option<(ClaimKind, &str)> {
+    let (kind, key) = name.as_str().strip_prefix(RefPrefix::claims().as_str())?.split_once('/')?;
+    Some((kind.parse().ok()?, key))
 }
 
 fn counted(view: &RunView, at: Timestamp) -> Run {

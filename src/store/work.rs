@@ -4,8 +4,6 @@
 //! Invariants: no snapshot is another's parent, so that dropping one never changes another's id; the list at a keeper names
 //! exactly the snapshots that it keeps.
 
-use std::collections::{BTreeMap, HashSet};
-
 use super::backend::{Expected, New, RefValue};
 use super::chain::{self, Content};
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
@@ -91,11 +89,9 @@ impl Ledger {
         let listed = self.backend().list_refs(&RefPrefix::work());
         let listed = listed.map_err(|source| ReadError::Ref { name: RefName::journal(), source })?;
         let name = |name: RefName| name.as_str().rsplit('/').next().unwrap_or_default().to_owned();
-        Ok(listed
-            .into_iter()
-            .filter(|(_, value)| matches!(value, RefValue::Id(_)))
-            .map(|(found, _)| name(found))
-            .collect())
+        // A ref that is torn holds work as well: who reads it learns what is wrong.
+        let there = listed.into_iter().filter(|(_, value)| *value != RefValue::Absent);
+        Ok(there.map(|(found, _)| name(found)).collect())
     }
 
     /// Keeps a snapshot whose objects are written already; one that is kept already stays as it is.
@@ -204,17 +200,5 @@ impl Ledger {
         self.backend()
             .swap(name, Expected::Id(tip), new)
             .map_err(|error| WriteRecordError::Append(Box::new(error.into())))
-    }
-
-    /// Snapshots by commit, over all runs, for finding one by its id.
-    pub fn all_saved_work(&self) -> Result<BTreeMap<String, Vec<SavedEntry>>, ReadError> {
-        let runs = self.runs_with_saved_work()?;
-        runs.into_iter().map(|run| self.saved_work(&run).map(|entries| (run, entries))).collect()
-    }
-
-    /// Every snapshot commit that is kept.
-    pub fn kept_snapshots(&self) -> Result<HashSet<Oid>, ReadError> {
-        let all = self.all_saved_work()?;
-        Ok(all.into_values().flatten().map(|entry| entry.commit).collect())
     }
 }

@@ -4,12 +4,14 @@
 
 pub mod cleanliness;
 pub mod clock;
+mod durable;
 pub mod host;
 pub mod live;
 pub mod making_lock;
 pub mod paths;
 pub mod processes;
 pub mod remote;
+pub mod reserving;
 pub mod shell;
 pub mod snapshot;
 pub mod supervise;

@@ -65,7 +65,6 @@ impl Remote {
         };
         let git = git
             .with_variable("GIT_DIR", repository.common_dir())
-            .with_setting("core.fsync=all")
             .with_setting(format!("remote.{name}.mirror=false"))
             .with_setting("fetch.writeCommitGraph=false")
             .with_setting("push.gpgSign=false");

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use gix::ObjectId;
 
+use super::durable;
 use super::paths::{self, Occupancy, PathError};
 use super::worktree_lock::{WorktreeLock, WorktreeLockError};
 use super::worktree_mark::{self, Mark, Stage};
@@ -448,6 +449,7 @@ fn complete(
     commit: ObjectId,
     lock: &WorktreeLock,
 ) -> Result<HookOutcome, MakeError> {
+    durable::sync_everything_at(&order.path).map_err(file_error("put on disk", &order.path))?;
     remove_file(&admin_dir.join("locked"))?;
     let hook = if order.announced == Announced::ByHook && repository.has_hook("post-checkout") {
         lock.keep_from_children().map_err(file_error("keep the lock of", admin_dir))?;

@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use super::durable;
+
 const FILE: &str = "tether";
 
 /// What the reason of a lock begins with while the git program registers a worktree for us.
@@ -90,6 +92,6 @@ pub fn write(admin_dir: &Path, mark: &Mark) -> std::io::Result<()> {
         Stage::Removing => "removing",
     };
     let scratch = admin_dir.join("tether.new");
-    std::fs::write(&scratch, format!("run {}\nenvironment {}\nstage {stage}\n", mark.run, mark.environment))?;
-    std::fs::rename(scratch, admin_dir.join(FILE))
+    let text = format!("run {}\nenvironment {}\nstage {stage}\n", mark.run, mark.environment);
+    durable::replace(&admin_dir.join(FILE), &scratch, text.as_bytes())
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 
+use super::durable;
 use super::worktree_mark::{self, Mark};
 use crate::git::{GitError, RefStorage, Repository};
 
@@ -31,10 +32,11 @@ pub(super) fn register(
         }
         let mut gitdir = path.join(".git").as_os_str().as_bytes().to_vec();
         gitdir.push(b'\n');
-        std::fs::write(staging.join("locked"), "initializing")?;
-        std::fs::write(staging.join("gitdir"), gitdir)?;
-        std::fs::write(staging.join("commondir"), "../..\n")?;
-        std::fs::write(staging.join("HEAD"), format!("{id}\n"))?;
+        // What has the registration's name holds our mark and its path, whatever a power cut takes.
+        durable::write(&staging.join("locked"), b"initializing")?;
+        durable::write(&staging.join("gitdir"), &gitdir)?;
+        durable::write(&staging.join("commondir"), b"../..\n")?;
+        durable::write(&staging.join("HEAD"), format!("{id}\n").as_bytes())?;
         worktree_mark::write(&staging, mark)?;
         std::fs::create_dir_all(repository.common_dir().join("worktrees"))
     };
@@ -71,8 +73,7 @@ pub(super) fn write_link(path: &Path, admin_dir: &Path) -> std::io::Result<()> {
     text.extend(admin_dir.as_os_str().as_bytes());
     text.push(b'\n');
     let scratch = path.join(".git.tether-new");
-    std::fs::write(&scratch, text)?;
-    std::fs::rename(scratch, path.join(".git"))
+    durable::replace(&path.join(".git"), &scratch, &text)
 }
 
 /// Whether the registration needs more than files: refs in tables, settings or links of a kind that git copies or makes itself.
@@ -102,6 +103,7 @@ fn register_through_git(
     let admin_dir = admin_dir.and_then(|found| std::fs::canonicalize(found).ok());
     let admin_dir = admin_dir.ok_or_else(|| RegisterError::NotFound { path: path.to_owned() })?;
     worktree_mark::write(&admin_dir, mark)
+        .and_then(|()| durable::sync_files_in(&admin_dir))
         .map_err(|source| RegisterError::Write { path: admin_dir.clone(), source })?;
     Ok(admin_dir)
 }

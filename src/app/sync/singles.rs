@@ -14,6 +14,9 @@ use crate::store::merge::{Alike, Joining, Moved};
 use crate::store::names::{RefName, RefPrefix};
 use crate::store::singles::{Single, encoded_key};
 
+/// A claim that is said to have been taken more often would leave none of its tokens for us.
+const HIGHEST_BELIEVED: u64 = 1 << 53;
+
 /// A record with a ref of its own that travels.
 pub(super) trait Travelling: Single {
     /// What its keys begin with (`sessions/`).
@@ -22,6 +25,10 @@ pub(super) trait Travelling: Single {
     fn travels(&self) -> bool;
     /// Whether it belongs under this name.
     fn belongs_at(&self, key: &str) -> bool;
+    /// What no git-tether would have written, if it holds that.
+    fn flaw(&self) -> Option<&'static str> {
+        None
+    }
     /// Both histories in one.
     fn merged(base: Option<&Self>, ours: &Self, theirs: &Self) -> Self;
 }
@@ -46,6 +53,14 @@ impl Travelling for Claim {
     }
     fn belongs_at(&self, key: &str) -> bool {
         key == format!("{}{}/{}", Self::FAMILY, self.kind, encoded_key(&self.key))
+    }
+    fn flaw(&self) -> Option<&'static str> {
+        let token = format!("{}/{}#{}", self.kind, encoded_key(&self.key), self.generation);
+        match self {
+            claim if claim.generation > HIGHEST_BELIEVED => Some("its generation leaves no room for another"),
+            claim if claim.token.0 != token => Some("its token is not that of its generation"),
+            _ => None,
+        }
     }
     fn merged(_: Option<&Self>, ours: &Self, theirs: &Self) -> Self {
         merge_claims(ours, theirs)
@@ -99,8 +114,11 @@ impl Exchange<'_> {
         let tracking = tracking.map_err(|error| Failure::fatal("invalid_ref", error.to_string()))?;
         let read = self.tether.ledger().read_single_at_commit::<T>(&tracking, tip);
         let problem = match read {
-            Ok(record) if record.belongs_at(key) => return Ok(Some(record)),
-            Ok(_) => "it says that it is another record".to_owned(),
+            Ok(record) if !record.belongs_at(key) => "it says that it is another record".to_owned(),
+            Ok(record) => match record.flaw() {
+                None => return Ok(Some(record)),
+                Some(flaw) => flaw.to_owned(),
+            },
             Err(error) => chain_of(&error),
         };
         self.report.skip(tracking.as_str(), problem);

@@ -31,7 +31,7 @@ enum Action {
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
     let tether = Tether::open()?;
     Ok(match arguments.action {
-        Action::List => Answer::Claims(tether.list_claims()?).into(),
+        Action::List => Outcome::of_listing(tether.list_claims()?, Answer::Claims),
         Action::Show { kind, key } => Answer::Claim(Box::new(tether.show_claim(kind, &key)?)).into(),
     })
 }

@@ -127,7 +127,7 @@ pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outco
             let (environment, words) = tether.adopt_environment(&path, task.as_ref())?;
             Ok(said(Some(environment), words))
         }
-        Action::List { run } => Ok(Answer::Environments(tether.list_environments(run.as_ref())?).into()),
+        Action::List { run } => Ok(Outcome::of_listing(tether.list_environments(run.as_ref())?, Answer::Environments)),
         Action::Show { environment: (run, id) } => Ok(said(Some(tether.show_environment(&run, &id)?), Vec::new())),
         Action::Lease { environment: (run, id), session, length } => {
             Ok(said(Some(tether.lease_environment(&run, &id, &session, length)?), Vec::new()))

@@ -48,7 +48,7 @@ enum Action {
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
     let tether = Tether::open()?;
     let queued = match arguments.action {
-        Action::Show { pool: None } => return Ok(Answer::Pools(tether.list_pools()?).into()),
+        Action::Show { pool: None } => return Ok(Outcome::of_listing(tether.list_pools()?, Answer::Pools)),
         Action::Show { pool: Some(pool) } => tether.show_pool(&pool)?,
         Action::Set { pool, max } => tether.set_pool(&pool, max)?,
         Action::Fail { pool, reason } => tether.fail_pool(&pool, reason.as_deref())?,

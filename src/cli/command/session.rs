@@ -212,7 +212,7 @@ pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outco
         }
         Action::LogQuery { session, path, scope } => tether.log_query(&session, &path, scope)?,
         Action::Show { session } => tether.show_session(&session)?,
-        Action::List(list) => return Ok(Answer::Sessions(tether.list_sessions(&filter(*list))?).into()),
+        Action::List(list) => return Ok(Outcome::of_listing(tether.list_sessions(&filter(*list))?, Answer::Sessions)),
         Action::Chain { session } => return Ok(Answer::Sessions(tether.actor_chain(&session)?).into()),
         Action::Reap { thread, assume_dead } => {
             let reaped = tether.reap(thread.as_deref(), AssumedDead::parse(&assume_dead)?)?;

@@ -169,7 +169,7 @@ pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outco
         Action::Unblock { task, reason } => tether.unblock_task(&task, reason.as_deref())?,
         Action::Show { task } => tether.show_task(&task)?,
         Action::List { run, state } => {
-            return Ok(Answer::Tasks(tether.list_tasks(run.as_ref(), state)?).into());
+            return Ok(Outcome::of_listing(tether.list_tasks(run.as_ref(), state)?, Answer::Tasks));
         }
     };
     Ok(Answer::Task(Box::new(task)).into())

@@ -281,7 +281,7 @@ fn next(subject: &Subject<'_>, recovery: &Recovery) -> Vec<String> {
             }
             FindingCode::GatePending => format!("git tether show {run} says what is asked; decide {run}/{gate}"),
             FindingCode::AttentionRequired => format!("git tether show {run} --restoration"),
-            FindingCode::RunUnreadable => "git tether doctor".to_owned(),
+            FindingCode::RunUnreadable | FindingCode::RecordUnreadable => "git tether doctor".to_owned(),
             _ => continue,
         };
         if !advice.contains(&said) {

@@ -16,6 +16,7 @@ use super::tree::{Leaf, leaves};
 use super::walk::{Ground, walk};
 use super::write_files::{Destination, Existing, check_path};
 use super::{SaveError, WorktreePlace};
+use crate::world::durable;
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::filter::plumbing::Pipeline;
@@ -74,10 +75,14 @@ pub enum RestoreWarning {
 
 /// Restores `snapshot` into `target`.
 pub fn restore(target: &RestoreTarget, snapshot: ObjectId, trust: Trust) -> Result<Restored, RestoreError> {
-    match target {
-        RestoreTarget::Worktree(place) => restore_worktree(place, snapshot, trust),
-        RestoreTarget::Directory { path, common_dir } => restore_directory(path, common_dir, snapshot, trust),
-    }
+    let (path, restored) = match target {
+        RestoreTarget::Worktree(place) => (&place.path, restore_worktree(place, snapshot, trust)?),
+        RestoreTarget::Directory { path, common_dir } => (path, restore_directory(path, common_dir, snapshot, trust)?),
+    };
+    // Who hears that the work is back may let go of what it was saved as.
+    let not_durable = |source| RestoreError::Write { path: BString::from("."), source };
+    durable::sync_everything_at(path).map_err(not_durable)?;
+    Ok(restored)
 }
 
 fn restore_directory(
