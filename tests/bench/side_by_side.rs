@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, reason = "a benchmark that cannot set its scene has nothing to say")]
 
 mod measure;
+mod recreate;
 mod save;
 mod scene;
 mod start;
@@ -22,6 +23,7 @@ const PARTS: &[Part] = &[
     ("save", save::run),
     ("verify", verify::run),
     ("worktrees", worktrees::run),
+    ("recreate", recreate::run),
     ("start", start::run),
 ];
 
