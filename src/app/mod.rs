@@ -4,6 +4,7 @@
 //! shown, nor any exit code.
 
 mod adopt;
+mod branch_names;
 pub mod checkpoint;
 mod claims;
 pub mod demo;
@@ -15,6 +16,7 @@ pub mod execution;
 pub mod failure;
 pub mod gate;
 pub mod gc;
+mod held_paths;
 mod held_work;
 pub mod hierarchy;
 pub mod history;

@@ -69,6 +69,8 @@ fn as_outcome(failure: Failure) -> Result<PlaceOutcome, Failure> {
         "not_the_place",
         "untrusted_path",
         "contains_repository",
+        "contains_environment",
+        "git_at_work",
         "worktree_contains",
         "path_occupied",
         "path_registered",

@@ -153,6 +153,8 @@ impl Tether {
 
     /// Saves what a worktree holds, and makes sure that nobody minds its going.
     pub(super) fn empty_worktree(
+        require_no_git_at_work(path, found)?;
+        self.require_no_other_place_inside(going.run, &going.environment.id, path)?;
         &self,
         going: &Going<'_>,
         path: &Path,
@@ -164,7 +166,8 @@ impl Tether {
         let taken = self.save_until_it_holds_still(going)?;
         self.keep_loose_head(going.run, &going.environment.id, &found.head, list)?;
         self.require_nobody_inside(path)?;
-        self.note_cleaning(going)?;
+        require_no_git_at_work(path, found)?;
+        self.note_cleaning(going, taken.work.as_ref())?;
         Ok(taken)
     }
 
@@ -280,6 +283,7 @@ impl Tether {
             Occupancy::EmptyDirectory | Occupancy::FullDirectory => {}
             _ => return Err(Failure::fatal("not_the_place", format!("{} is not a directory", path.display()))),
         }
+        self.require_no_other_place_inside(going.run, &going.environment.id, &path)?;
         let resolved = paths::resolve(&path).map_err(|error| Failure::fatal("invalid_path", chain_of(&error)))?;
         if resolved != path {
             let (path, resolved) = (path.display(), resolved.display());
@@ -326,6 +330,19 @@ fn require_unlocked(path: &Path, found: &Registration) -> Result<(), Failure> {
             Err(Failure::fatal("worktree_locked", format!("the worktree {} is locked{why}", path.display()))
                 .hint(format!("if it may go: git worktree unlock {}", path.display())))
         }
+    }
+}
+
+/// Refuses while a git program holds one of the worktree's own locks: it may stand anywhere and still write there.
+fn require_no_git_at_work(path: &Path, found: &Registration) -> Result<(), Failure> {
+    let locks = ["index.lock", "HEAD.lock"].map(|name| found.admin_dir.join(name));
+    match locks.iter().find(|lock| std::fs::symlink_metadata(lock).is_ok()) {
+        None => Ok(()),
+        Some(lock) => Err(Failure::fatal(
+            "git_at_work",
+            format!("a git program is at work in {}, or was killed there: {} is there", path.display(), lock.display()),
+        )
+        .hint(format!("wait for it; if no git runs there any more: rm {}", lock.display()))),
     }
 }
 
