@@ -4,6 +4,7 @@
 //! shown, nor any exit code.
 
 mod adopt;
+pub mod at_risk;
 mod branch_names;
 pub mod checkpoint;
 mod claims;

@@ -135,7 +135,7 @@ impl Tether {
         }
     }
 
-    fn read_dirt<'l>(
+    pub(super) fn read_dirt<'l>(
         &self,
         list: &'l WorktreeList,
         registrations: impl Iterator<Item = &'l Registration>,
@@ -286,44 +286,6 @@ impl Tether {
             });
         }
     }
-
-    /// Work at risk in every worktree of the repository, whoever made it: path and words; read-only.
-    pub fn work_at_risk(&self) -> Result<Vec<RiskyWorktree>, Failure> {
-        let list = read_worktrees(self.repository())
-            .map_err(|error| Failure::fatal("worktrees_unreadable", chain_of(&error)))?;
-        let registrations: Vec<_> = list.linked().iter().filter(|known| known.as_worktree().is_some()).collect();
-        let looked = self.read_dirt(&list, registrations.iter().copied());
-        let mut risky = Vec::new();
-        for (registration, dirt) in registrations.into_iter().zip(looked) {
-            let head = list.find_head_id(self.repository(), &registration.head).ok().flatten();
-            let unpushed = head.map_or(0, |head| self.count_unpushed(head));
-            let path = registration.path.clone().unwrap_or_else(|| registration.admin_dir.clone());
-            if !matches!(dirt, Dirt::Clean) || unpushed > 0 {
-                risky.push(RiskyWorktree { path, dirt, unpushed, ours: registration.mark.is_some() });
-            }
-        }
-        Ok(risky)
-    }
-
-    /// How many commits of `head` no remote-tracking branch has.
-    fn count_unpushed(&self, head: ObjectId) -> u64 {
-        let head = head.to_string();
-        let counted = self.repository().git().run(["rev-list", "--count", head.as_str(), "--not", "--remotes"]);
-        counted.ok().and_then(|output| output.text().parse().ok()).unwrap_or(0)
-    }
-}
-
-/// A worktree whose work is nowhere else.
-#[derive(Debug, Clone)]
-pub struct RiskyWorktree {
-    /// Where it is.
-    pub path: std::path::PathBuf,
-    /// What is not committed.
-    pub dirt: Dirt,
-    /// How many commits no remote has.
-    pub unpushed: u64,
-    /// Whether tether made it.
-    pub ours: bool,
 }
 
 /// Whether a record names the environment of a mark; a run that cannot be read may name anything.
@@ -355,7 +317,7 @@ fn there(dirt: Dirt, registration: &Registration) -> PlaceSeen {
     PlaceSeen::There { dirt, locked: registration.lock != Lock::Unlocked, holds_files: true }
 }
 
-fn dirt_of(looked: Cleanliness) -> Dirt {
+pub(super) fn dirt_of(looked: Cleanliness) -> Dirt {
     match looked {
         Cleanliness::Clean => Dirt::Clean,
         Cleanliness::Dirty { changed, untracked } => Dirt::Dirty { changed, untracked },
