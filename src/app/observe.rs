@@ -9,6 +9,7 @@ use gix::ObjectId;
 
 use crate::app::evidence::AssumedDead;
 use crate::app::failure::{Failure, chain_of};
+use crate::app::making::{full_name, short_name};
 use crate::app::tether::Tether;
 use crate::domain::claim::Claim;
 use crate::domain::environment::{Environment, ExecutionMode, WorktreeSpec};
@@ -19,8 +20,7 @@ use crate::plan::observation::{Dirt, Observation, PlaceSeen, Records, UnnamedWor
 use crate::store::runs::Need;
 use crate::world::cleanliness::{Cleanliness, Worktree, read_cleanliness};
 use crate::world::paths::{self, Mounts, Occupancy};
-use crate::world::worktree_facts::{Answering, Expected, PathFacts, look_at};
-use crate::world::worktree_mark::Mark;
+use crate::world::worktree_facts::{Answering, PathFacts};
 use crate::world::worktrees::{
     Descent, Head, Lock, Registration, WorktreeList, find_branch_of_operation, find_descent, read_worktrees,
 };
@@ -95,7 +95,7 @@ impl Tether {
                     seen.runnable.insert(task.address().to_string());
                 }
             }
-            for environment in view.environments.values().filter(|environment| environment.state.is_half_made()) {
+            for environment in view.environments.values().filter(|environment| environment.state.is_unfinished()) {
                 if self.is_being_made(&view.run.id, &environment.id) {
                     seen.being_made.insert((view.run.id.clone(), environment.id.clone()));
                 }
@@ -171,30 +171,26 @@ impl Tether {
                 FirstLook::Told(look_at_directory(path, mount_point, mounts))
             }
             ExecutionMode::GitWorktree => {
-                let mark = Mark::of(run.as_str(), environment.id.as_str());
-                let spec = environment.spec.git_worktree.clone().unwrap_or_default();
-                let branch = spec.branch.as_ref().map(|branch| full_name(branch));
-                let expected = Expected { path, mount_point, mark: Some(&mark), branch: branch.as_deref() };
-                self.look_at_worktree(&expected, &spec, list, mounts)
+                let facts = self.look_for(run, environment, path, list, mounts);
+                self.judge_worktree(facts, environment.spec.git_worktree.as_ref(), list)
             }
         }
     }
 
-    fn look_at_worktree<'l>(
+    fn judge_worktree<'l>(
         &self,
-        expected: &Expected<'_>,
-        spec: &WorktreeSpec,
+        facts: PathFacts<'l>,
+        spec: Option<&WorktreeSpec>,
         list: &'l WorktreeList,
-        mounts: &Mounts,
     ) -> FirstLook<'l> {
-        FirstLook::Told(match look_at(expected, list, mounts) {
+        FirstLook::Told(match facts {
             PathFacts::Gone { .. } | PathFacts::EmptyDirectory { .. } => PlaceSeen::Gone,
             PathFacts::MovedTo(registration) => match &registration.path {
                 Some(path) => PlaceSeen::MovedTo(path.clone()),
                 None => PlaceSeen::Gone,
             },
             PathFacts::Registered(registration) => {
-                return match self.off_course(registration, expected.branch, spec, list) {
+                return match spec.and_then(|spec| self.off_course(registration, spec, list)) {
                     Some(why) => FirstLook::Told(PlaceSeen::OffCourse(why)),
                     None => FirstLook::Worktree(registration),
                 };
@@ -209,6 +205,7 @@ impl Tether {
             PathFacts::OtherRepository { git_dir } => {
                 PlaceSeen::NotThisWorktree(format!("it belongs to another repository, {}", git_dir.display()))
             }
+            PathFacts::NotADirectory(what) => PlaceSeen::NotThisWorktree(format!("{what} stands there")),
             PathFacts::MainCheckout => PlaceSeen::NotThisWorktree("it is the main checkout".to_owned()),
             PathFacts::Unreadable(why) => PlaceSeen::Unknown(why),
             PathFacts::NotMounted { mount_point } => {
@@ -218,26 +215,20 @@ impl Tether {
     }
 
     /// Why a worktree is not on the course that was recorded, if it is not.
-    fn off_course(
-        &self,
-        registration: &Registration,
-        branch: Option<&str>,
-        spec: &WorktreeSpec,
-        list: &WorktreeList,
-    ) -> Option<String> {
+    fn off_course(&self, registration: &Registration, spec: &WorktreeSpec, list: &WorktreeList) -> Option<String> {
         let operating = find_branch_of_operation(&registration.admin_dir);
-        if let Some(branch) = branch {
+        if let Some(branch) = spec.branch.as_deref().map(full_name) {
             match &registration.head {
-                Head::Branch(found) if found == branch => {}
-                Head::Detached(_) if operating.as_deref() == Some(branch) => return None,
+                Head::Branch(found) if *found == branch => {}
+                Head::Detached(_) if operating.as_ref() == Some(&branch) => return None,
                 Head::Branch(found) => {
-                    return Some(format!("it is on branch {}, not {}", short_name(found), short_name(branch)));
+                    return Some(format!("it is on branch {}, not {}", short_name(found), short_name(&branch)));
                 }
                 Head::Detached(found) => {
                     return Some(format!(
                         "its HEAD is detached at {}, not on branch {}",
                         found.to_hex_with_len(10),
-                        short_name(branch)
+                        short_name(&branch)
                     ));
                 }
                 Head::Unreadable(why) => return Some(format!("its HEAD cannot be read: {why}")),
@@ -305,14 +296,6 @@ fn sessions_of(view: &crate::domain::view::RunView) -> BTreeSet<crate::domain::i
     of_tasks.chain(of_leases).collect()
 }
 
-fn full_name(branch: &str) -> String {
-    if branch.starts_with("refs/") { branch.to_owned() } else { format!("refs/heads/{branch}") }
-}
-
-fn short_name(branch: &str) -> &str {
-    branch.strip_prefix("refs/heads/").unwrap_or(branch)
-}
-
 fn there(dirt: Dirt, registration: &Registration) -> PlaceSeen {
     PlaceSeen::There { dirt, locked: registration.lock != Lock::Unlocked, holds_files: true }
 }
@@ -327,7 +310,7 @@ pub(super) fn dirt_of(looked: Cleanliness) -> Dirt {
 
 fn words_for(answering: &Answering) -> String {
     match answering {
-        Answering::Nobody => "it is no worktree of this repository".to_owned(),
+        Answering::Nobody => "a directory stands there that is no worktree of this repository".to_owned(),
         Answering::MainCheckout => "it is no worktree any more: git there answers for the main checkout".to_owned(),
         Answering::Worktree(path) => format!("it is no worktree any more: git there answers for {}", path.display()),
         Answering::OtherRepository(path) => format!("git there answers for another repository, {}", path.display()),
