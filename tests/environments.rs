@@ -822,7 +822,8 @@ fn of_racers_for_one_directory_one_gets_it() {
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
         })
         .into();
-    let made = children.into_iter().map(|mut child| child.wait().unwrap()).filter(|status| status.success()).count();
+    let made =
+        children.into_iter().map(|mut child| child.wait().unwrap()).filter(std::process::ExitStatus::success).count();
     assert_eq!(made, 1);
     assert_eq!(repository.json(&["env", "list", "r"])["environments"].as_array().unwrap().len(), 1);
 }
@@ -1025,4 +1026,7 @@ fn work_at_risk_is_named_wherever_it_is() {
     let ours = path_of(&added(&repository, &["r/t", "--mode", "git_worktree"]));
     repository.git(&["update-ref", "-d", "refs/tether/runs/r"]);
     assert_eq!(at_risk()(ours.file_name().unwrap().to_str().unwrap()).unwrap()["orphaned"], true);
+    let advice = "next    git tether recover --clean saves it";
+    assert!(repository.answer(&["recover"]).contains(advice), "its run is not there to be asked for");
+    assert!(!repository.answer(&["recover", "--clean"]).contains(advice), "that has been done");
 }

@@ -168,7 +168,7 @@ impl Tether {
                 processes: Vec::new(),
             };
             let path = found.path.clone().unwrap_or_else(|| found.admin_dir.clone());
-            let orphaned = self.is_orphaned(found)?;
+            let orphaned = self.is_orphaned(found);
             risky.push(RiskyWorktree { path, at_risk, ours: found.mark.is_some(), orphaned });
         }
         risky.retain(|one| one.orphaned || one.at_risk.is_work());
@@ -190,15 +190,15 @@ impl Tether {
     }
 
     /// Whether a worktree bears our mark and no record names it; a run that cannot be read may name anything.
-    fn is_orphaned(&self, found: &Registration) -> Result<bool, Failure> {
-        let Some(mark) = &found.mark else { return Ok(false) };
+    fn is_orphaned(&self, found: &Registration) -> bool {
+        let Some(mark) = &found.mark else { return false };
         let (Ok(run), Ok(id)) = (RunId::new(mark.run.as_str()), EnvironmentId::new(mark.environment.as_str())) else {
-            return Ok(true);
+            return true;
         };
         let need = Need::run().with_environment(&id);
-        let Ok(read) = self.ledger().read_run(&run, &need) else { return Ok(false) };
+        let Ok(read) = self.ledger().read_run(&run, &need) else { return false };
         let named = read.and_then(|read| read.view.environments.get(&id).map(|known| !known.state.is_gone()));
-        Ok(named != Some(true))
+        named != Some(true)
     }
 }
 

@@ -288,11 +288,11 @@ fn environment_key(run: &RunId, environment: &EnvironmentId) -> String {
 
 /// What a person can do next about one thing, as commands; nothing where all has been done.
 fn next(subject: &Subject<'_>, recovery: &Recovery) -> Vec<String> {
-    let over = |names: [&str; 2]| {
+    let over = |names: &[&str]| {
         subject.steps.iter().any(|report| report.outcome == StepOutcome::Done && names.contains(&report.step.name()))
     };
-    let (recreated, resumed) =
-        (over(["recreate_environment", "clean_environment"]), over(["schedule_resume", "run_task"]));
+    let recreated = over(&["recreate_environment", "clean_environment", "clean_unnamed_worktree"]);
+    let resumed = over(&["schedule_resume", "run_task"]);
     let mut advice: Vec<String> = Vec::new();
     for finding in &subject.findings {
         let Some(run) = finding.run.as_ref() else { continue };
@@ -316,6 +316,10 @@ fn next(subject: &Subject<'_>, recovery: &Recovery) -> Vec<String> {
                 }
                 format!("git tether resume {name}, or git tether recover --resume for all")
             }
+            // A worktree that no record names may be of a run that is not there to be asked for.
+            FindingCode::EnvironmentOrphaned if !recreated && !is_recorded(finding) => {
+                "git tether recover --clean saves it, and removes it".to_owned()
+            }
             FindingCode::EnvironmentOrphaned if !recreated => {
                 format!("git tether recover --clean --run {run} saves it, and removes it")
             }
@@ -329,6 +333,11 @@ fn next(subject: &Subject<'_>, recovery: &Recovery) -> Vec<String> {
         }
     }
     advice
+}
+
+/// Whether a record names the environment that was found.
+fn is_recorded(finding: &Finding) -> bool {
+    finding.evidence.iter().any(|(name, _)| name == "recorded_state")
 }
 
 fn gate_of(finding: &Finding) -> &str {
