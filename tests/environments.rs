@@ -1030,3 +1030,28 @@ fn work_at_risk_is_named_wherever_it_is() {
     assert!(repository.answer(&["recover"]).contains(advice), "its run is not there to be asked for");
     assert!(!repository.answer(&["recover", "--clean"]).contains(advice), "that has been done");
 }
+
+#[test]
+fn a_removal_that_was_killed_once_all_was_gone_names_what_it_had_saved() {
+    let repository = with_tasks(&["t"]);
+    let path = path_of(&added(&repository, &["r/t", "--mode", "git_worktree"]));
+    write(path.join("note"), "worth keeping");
+    repository.answer(&["task", "cancel", "r/t"]);
+    let sign = repository.path.join(".git/sign");
+    // The branch goes last of all.
+    let stopped = format!(
+        "test \"$1\" = prepared && grep -q refs/heads/tether && {{ touch '{}'; sleep 2; exit 1; }}; exit 0",
+        sign.display()
+    );
+    hook(&repository, "reference-transaction", &stopped);
+    kill(started(&repository, &["env", "remove", "r/env-t"], &sign));
+    assert!(!path.exists());
+    let lock = repository.path.join(".git/refs/heads/tether/r/t.lock");
+    wait_for(|| !lock.exists(), "git to have given up");
+    std::fs::remove_file(repository.path.join(".git/hooks/reference-transaction")).unwrap();
+    repository.tether(&["recover", "--clean"]);
+    let environment = repository.json(&["env", "show", "r/env-t"])["environment"].clone();
+    assert_eq!(environment["state"], "archived", "{environment:#}");
+    let work = environment["cleanup"]["work"].as_str().unwrap();
+    assert_eq!(repository.git(&["show", &format!("{work}:note")]), "worth keeping");
+}
