@@ -771,3 +771,287 @@ fn a_hooks_environment_is_not_handed_on() {
     let made = repository.json(&["env", "show", "r/env-t"])["environment"].clone();
     assert_eq!(git_in(&repository, &path_of(&made), &["status", "--porcelain=v1"]), "");
 }
+
+#[test]
+fn a_place_of_tethers_own_is_nobody_elses() {
+    let repository = with_tasks(&["t", "u", "v"]);
+    let first = path_of(&added(&repository, &["r/t", "--mode", "git_worktree"]));
+    let first = first.to_str().unwrap();
+    let add = |mode, path: &str| ["env", "add", "r/u", "--mode", mode, "--path", path].map(ToOwned::to_owned);
+    let refuses = |mode, path: &str| {
+        let words = add(mode, path);
+        let message = refused(&repository, 128, "path_taken", &words.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(message.contains("r/env-t"), "{message}");
+    };
+    for mode in ["git_worktree", "isolated_workspace"] {
+        refuses(mode, first);
+        refuses(mode, &format!("{first}/inside"));
+        refuses(mode, Path::new(first).parent().unwrap().to_str().unwrap());
+    }
+    // Also one that is gone at the moment: it comes back there.
+    std::fs::remove_dir_all(first).unwrap();
+    repository.git(&["worktree", "prune"]);
+    refuses("isolated_workspace", first);
+    assert_eq!(repository.json(&["env", "list", "r"])["environments"].as_array().unwrap().len(), 1);
+    repository.answer(&["env", "remove", "r/env-t"]);
+    added(&repository, &["r/u", "--mode", "isolated_workspace", "--path", first]);
+    refused(&repository, 128, "path_taken", &["env", "add", "r/v", "--mode", "isolated_workspace", "--path", first]);
+}
+
+#[test]
+fn a_place_that_is_shared_with_an_open_task_stays_until_that_ends() {
+    let repository = with_tasks(&["t", "u"]);
+    let path = path_of(&added(&repository, &["r/t", "--mode", "git_worktree"]));
+    let shared = path.to_str().unwrap();
+    added(&repository, &["r/u", "--mode", "shared_workspace", "--path", shared]);
+    refused(&repository, 128, "contains_environment", &["env", "remove", "r/env-t", "--force"]);
+    assert!(path.join("file").exists() || path.join(".git").exists());
+    repository.answer(&["task", "cancel", "r/u"]);
+    repository.answer(&["env", "remove", "r/env-t"]);
+    assert!(!path.exists());
+}
+
+#[test]
+fn of_racers_for_one_directory_one_gets_it() {
+    let repository = with_tasks(&["a", "b", "c", "d", "e", "f"]);
+    let path = repository.path.parent().unwrap().join("wanted");
+    let children: Vec<Child> = ["a", "b", "c", "d", "e", "f"]
+        .map(|task| {
+            let mut command = repository.command(env!("CARGO_BIN_EXE_git-tether"));
+            command.args(["env", "add", &format!("r/{task}"), "--mode", "isolated_workspace", "--path"]).arg(&path);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        })
+        .into();
+    let made =
+        children.into_iter().map(|mut child| child.wait().unwrap()).filter(std::process::ExitStatus::success).count();
+    assert_eq!(made, 1);
+    assert_eq!(repository.json(&["env", "list", "r"])["environments"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_started_tasks_lease_names_the_token_that_fences_it() {
+    let repository = with_tasks(&["t"]);
+    added(&repository, &["r/t", "--mode", "git_worktree"]);
+    let token = || {
+        repository.answer(&["task", "start", "r/t"]);
+        let lease = repository.json(&["env", "show", "r/env-t"])["environment"]["lease"].clone();
+        assert_eq!(lease["task"], "t");
+        lease["token"].as_str().unwrap().to_owned()
+    };
+    let first = token();
+    repository.answer(&["fence", &first]);
+    repository.answer(&["task", "block", "r/t", "--reason", "later"]);
+    assert_eq!(code(&repository.tether(&["fence", &first])), 3);
+    repository.answer(&["task", "unblock", "r/t"]);
+    let second = token();
+    assert_ne!(first, second);
+    repository.answer(&["fence", &second]);
+}
+
+#[test]
+fn branches_that_git_cannot_make_are_gone_around_or_refused_by_name() {
+    let repository = with_tasks(&["t", "u", "v"]);
+    let branch = |environment: &Value| environment["spec"]["git_worktree"]["branch"].as_str().unwrap().to_owned();
+    repository.git(&["branch", "tether/r/t/deeper"]);
+    assert_eq!(branch(&added(&repository, &["r/t", "--mode", "git_worktree"])), "tether/r/t-2");
+    let named = |branch| {
+        refused(&repository, 128, "branch_exists", &["env", "add", "r/u", "--mode", "git_worktree", "--branch", branch])
+    };
+    assert!(named("tether/r").contains("tether/r/t"));
+    assert!(named("main/mine").contains("main"));
+    assert!(repository.json(&["task", "show", "r/u"])["task"]["environment"].is_null());
+    let repository = with_tasks(&["t"]);
+    repository.git(&["branch", "tether"]);
+    let environment = added(&repository, &["r/t", "--mode", "git_worktree"]);
+    assert_eq!(branch(&environment), "tether-r-t");
+    // The rescue branch finds its way too.
+    write(path_of(&environment).join("note"), "worth keeping");
+    repository.answer(&["checkpoint", "r/t", "--boundary", "b"]);
+    std::fs::remove_dir_all(path_of(&environment)).unwrap();
+    repository.git(&["worktree", "prune"]);
+    repository.git(&["branch", "-D", "tether-r-t"]);
+    repository.tether(&["recover", "--recreate"]);
+    assert_eq!(repository.git(&["show", "tether-rescue-r-env-t:note"]).trim(), "worth keeping");
+}
+
+#[test]
+fn a_rebase_in_progress_comes_back() {
+    let repository = with_tasks(&["t"]);
+    let path = path_of(&added(&repository, &["r/t", "--mode", "git_worktree"]));
+    let git = |arguments: &[&str]| git_in(&repository, &path, arguments);
+    let commit = |text: &str| {
+        write(path.join("both"), text);
+        git(&["add", "both"]);
+        git(&["commit", "-qm", text]);
+    };
+    git(&["branch", "theirs"]);
+    commit("ours");
+    git(&["checkout", "-q", "theirs"]);
+    commit("theirs");
+    git(&["checkout", "-q", "-"]);
+    let rebase = repository.command("git").arg("-C").arg(&path).args(["rebase", "-q", "theirs"]).output().unwrap();
+    assert!(!rebase.status.success());
+    let before = git(&["status"]);
+    assert!(before.contains("rebase in progress"), "{before}");
+    repository.answer(&["checkpoint", "r/t", "--boundary", "in the middle"]);
+    std::fs::remove_dir_all(&path).unwrap();
+    repository.tether(&["recover", "--recreate"]);
+    assert_eq!(git(&["status"]), before);
+    assert_eq!(repository.json(&["recover", "--recreate"])["steps"], Value::Array(Vec::new()));
+    git(&["rebase", "--abort"]);
+    assert_eq!(git(&["show", "HEAD:both"]), "ours");
+    assert_eq!(git(&["branch", "--show-current"]), "tether/r/t");
+    assert_eq!(repository.git(&["branch", "--list", "tether/rescue/*"]), "");
+    // A branch that has moved meanwhile is nowhere to go back to: the work is rescued.
+    let _ = repository.command("git").arg("-C").arg(&path).args(["rebase", "-q", "theirs"]).output().unwrap();
+    repository.answer(&["checkpoint", "r/t", "--boundary", "again"]);
+    std::fs::remove_dir_all(&path).unwrap();
+    repository.git(&["update-ref", "refs/heads/tether/r/t", "tether/r/t~1"]);
+    repository.tether(&["recover", "--recreate"]);
+    assert_eq!(git(&["branch", "--show-current"]), "tether/r/t");
+    assert!(repository.git(&["branch", "--list", "tether/rescue/*"]).contains("r-env-t"));
+}
+
+#[test]
+fn a_setup_that_fails_when_a_worktree_is_put_back_loses_nothing_whoever_lets_go_of_it() {
+    let repository = with_tasks(&["t"]);
+    let path = path_of(&added(&repository, &["r/t", "--mode", "git_worktree"]));
+    write(path.join("note"), "worth keeping");
+    let session = repository.json(&["session", "reserve", "th"])["session"]["id"].as_str().unwrap().to_owned();
+    repository.answer(&["env", "lease", "r/env-t", "--session", &session]);
+    repository.answer(&["checkpoint", "r/t", "--boundary", "b"]);
+    std::fs::remove_dir_all(&path).unwrap();
+    repository.git(&["config", "tether.setup", "test -e ../allowed"]);
+    repository.tether(&["recover", "--recreate"]);
+    // The lease of a place that is half put back is given up; the place is not whole for that.
+    repository.answer(&["env", "release", "r/env-t"]);
+    assert_eq!(repository.json(&["env", "show", "r/env-t"])["environment"]["state"], "recovering");
+    let refs = repository.git(&["for-each-ref"]);
+    repository.tether(&["recover", "--recreate"]);
+    repository.tether(&["recover", "--recreate"]);
+    let again = repository.git(&["for-each-ref"]);
+    repository.tether(&["recover", "--recreate"]);
+    assert_eq!(repository.git(&["for-each-ref"]), again, "a failure like the last one has nothing to add\n{refs}");
+    write(path.parent().unwrap().join("allowed"), "");
+    repository.tether(&["recover", "--recreate"]);
+    assert_eq!(std::fs::read_to_string(path.join("note")).unwrap(), "worth keeping");
+}
+
+#[test]
+fn a_making_that_failed_is_finished_by_a_recovery() {
+    let repository = with_tasks(&["t"]);
+    repository.git(&["config", "tether.setup", "test -e ../allowed && touch set-up"]);
+    refused(&repository, 128, "setup_failed", &["env", "add", "r/t", "--mode", "git_worktree"]);
+    let environment = repository.json(&["env", "show", "r/env-t"])["environment"].clone();
+    assert_eq!(environment["state"], "failed");
+    repository.tether(&["recover"]);
+    let blocked = repository.json(&["task", "show", "r/t"])["task"].clone();
+    assert!(blocked["blocked_reasons"][0].as_str().unwrap().contains("its making failed"), "{blocked:#}");
+    write(path_of(&environment).parent().unwrap().join("allowed"), "");
+    repository.tether(&["recover", "--recreate"]);
+    assert!(path_of(&environment).join("set-up").exists());
+    assert_eq!(repository.json(&["env", "show", "r/env-t"])["environment"]["state"], "ready");
+    assert_eq!(repository.json(&["task", "show", "r/t"])["task"]["state"], "queued");
+}
+
+#[test]
+fn another_worktree_on_the_branch_is_not_the_one_that_is_gone() {
+    let (repository, path, environment) = recreated_after(|repository| {
+        repository.git(&["worktree", "prune"]);
+        repository.git(&["worktree", "add", "-q", "../other", "work"]);
+    });
+    assert_eq!(environment["spec"]["git_worktree"]["branch"], "tether/rescue/r-e");
+    // Made anew again, it says where its work is.
+    std::fs::remove_dir_all(&path).unwrap();
+    let recovered = repository.json(&["recover", "--recreate"]);
+    let step = recovered["steps"].as_array().unwrap().iter().find(|step| step["step"] == "recreate_environment");
+    assert!(step.unwrap()["message"].as_str().unwrap().contains("which holds its saved work"), "{recovered:#}");
+}
+
+#[test]
+fn a_plan_to_clean_says_what_is_at_risk() {
+    let repository = with_tasks(&["t"]);
+    let path = path_of(&added(&repository, &["r/t", "--mode", "git_worktree"]));
+    git_in(&repository, &path, &["commit", "-q", "--allow-empty", "-m", "nowhere else"]);
+    write(path.join("note"), "new");
+    write(path.join(".gitignore"), "nothing");
+    repository.answer(&["task", "cancel", "r/t"]);
+    let mut sleeper = repository.command("sleep").arg("60").current_dir(&path).spawn().unwrap();
+    let planned = repository.json(&["recover", "--clean", "--dry-run"]);
+    let step = planned["steps"].as_array().unwrap().iter().find(|step| step["step"] == "clean_environment").unwrap();
+    let at_risk = &step["at_risk"];
+    assert_eq!(
+        (&at_risk["untracked"], &at_risk["unpushed"], &at_risk["locked"]),
+        (&2.into(), &1.into(), &false.into())
+    );
+    assert_eq!(at_risk["processes"][0]["pid"], sleeper.id(), "{at_risk:#}");
+    let words = repository.answer(&["recover", "--clean", "--dry-run"]);
+    assert!(words.contains("2 untracked; 1 commit on no remote; process"), "{words}");
+    let refused = repository.json(&["recover", "--clean"]);
+    let step = refused["steps"].as_array().unwrap().iter().find(|step| step["step"] == "clean_environment").unwrap();
+    assert_eq!((&step["outcome"], &step["at_risk"]["untracked"]), (&"refused".into(), &2.into()));
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    // A git program that works there from elsewhere counts too.
+    let lock =
+        PathBuf::from(git_in(&repository, &path, &["rev-parse", "--absolute-git-dir"]).trim()).join("index.lock");
+    write(&lock, "");
+    self::refused(&repository, 128, "git_at_work", &["env", "remove", "r/env-t", "--force"]);
+    std::fs::remove_file(lock).unwrap();
+    repository.answer(&["env", "remove", "r/env-t"]);
+    assert!(!path.exists());
+}
+
+#[test]
+fn work_at_risk_is_named_wherever_it_is() {
+    let repository = with_tasks(&["t"]);
+    let at_risk = || {
+        let found = repository.json(&["verify", "--all-worktrees"])["worktrees_at_risk"].clone();
+        let list = found.as_array().unwrap().clone();
+        move |name: &str| list.iter().find(|one| one["path"].as_str().unwrap().ends_with(name)).cloned()
+    };
+    let top = repository.path.clone();
+    let main = top.file_name().unwrap().to_str().unwrap();
+    repository.git(&["worktree", "add", "-q", "../plain"]);
+    assert!(at_risk()(main).is_none() && at_risk()("plain").is_none(), "what is on another branch is at no risk");
+    let plain = top.parent().unwrap().join("plain");
+    git_in(&repository, &plain, &["commit", "-q", "--allow-empty", "-m", "nowhere else"]);
+    write(top.join("new"), "x");
+    assert_eq!(at_risk()("plain").unwrap()["unpushed"], 1);
+    assert_eq!(at_risk()(main).unwrap()["untracked"], 1);
+    std::fs::remove_file(plain.join(".git")).unwrap();
+    let torn = at_risk()("plain").unwrap();
+    assert!(torn["problem"].as_str().unwrap().contains(".git"), "{torn:#}");
+    // Ours, and no record names it.
+    let ours = path_of(&added(&repository, &["r/t", "--mode", "git_worktree"]));
+    repository.git(&["update-ref", "-d", "refs/tether/runs/r"]);
+    assert_eq!(at_risk()(ours.file_name().unwrap().to_str().unwrap()).unwrap()["orphaned"], true);
+    let advice = "next    git tether recover --clean saves it";
+    assert!(repository.answer(&["recover"]).contains(advice), "its run is not there to be asked for");
+    assert!(!repository.answer(&["recover", "--clean"]).contains(advice), "that has been done");
+}
+
+#[test]
+fn a_removal_that_was_killed_once_all_was_gone_names_what_it_had_saved() {
+    let repository = with_tasks(&["t"]);
+    let path = path_of(&added(&repository, &["r/t", "--mode", "git_worktree"]));
+    write(path.join("note"), "worth keeping");
+    repository.answer(&["task", "cancel", "r/t"]);
+    let sign = repository.path.join(".git/sign");
+    // The branch goes last of all.
+    let stopped = format!(
+        "test \"$1\" = prepared && grep -q refs/heads/tether && {{ touch '{}'; sleep 2; exit 1; }}; exit 0",
+        sign.display()
+    );
+    hook(&repository, "reference-transaction", &stopped);
+    kill(started(&repository, &["env", "remove", "r/env-t"], &sign));
+    assert!(!path.exists());
+    let lock = repository.path.join(".git/refs/heads/tether/r/t.lock");
+    wait_for(|| !lock.exists(), "git to have given up");
+    std::fs::remove_file(repository.path.join(".git/hooks/reference-transaction")).unwrap();
+    repository.tether(&["recover", "--clean"]);
+    let environment = repository.json(&["env", "show", "r/env-t"])["environment"].clone();
+    assert_eq!(environment["state"], "archived", "{environment:#}");
+    let work = environment["cleanup"]["work"].as_str().unwrap();
+    assert_eq!(repository.git(&["show", &format!("{work}:note")]), "worth keeping");
+}

@@ -415,6 +415,12 @@ fn scene(case: &str) -> Option<Scene> {
             view.environments.get_mut(&environment_id()).unwrap().state = EnvironmentState::Provisioning;
             scene
         }
+        "worktree whose making failed" => {
+            let mut scene = scene("worktree half made")?;
+            let view = scene.records.runs.get_mut(&run_id()).unwrap();
+            view.environments.get_mut(&environment_id()).unwrap().state = EnvironmentState::Failed;
+            scene
+        }
         "worktree being made by somebody who lives" => {
             let mut scene = scene("worktree half made")?;
             scene.seen.being_made.insert((run_id(), environment_id()));

@@ -59,8 +59,10 @@ impl Tether {
         let need = Need::run().with_environment(&id);
         let known = self.read_run(&task.run, &need)?.view.environments.remove(&id);
         let begun = self.require_room(&task.run, known)?;
+        let choosing = self.lock_paths()?;
         let spec = self.plan_spec(task, &id, asked, begun.as_ref())?;
         self.request_environment(task, &id, asked.mode, &spec)?;
+        drop(choosing);
         let warnings = match asked.mode {
             ExecutionMode::GitWorktree => self.make_requested_worktree(task, &id, &spec)?,
             ExecutionMode::IsolatedWorkspace => self.make_requested_directory(task, &id, &spec)?,

@@ -58,13 +58,13 @@ impl Tether {
             }
             ExecutionMode::IsolatedWorkspace => {
                 let list = self.worktrees()?;
-                let (path, root) = self.choose_path(task, asked, &list)?;
+                let (path, root) = self.choose_path(task, id, asked, &list)?;
                 Self::placed(empty, path, Some(root))
             }
             ExecutionMode::GitWorktree => {
                 let list = self.worktrees()?;
                 let worktree = self.plan_worktree(task, id, asked, &list)?;
-                let (path, root) = self.choose_path(task, asked, &list)?;
+                let (path, root) = self.choose_path(task, id, asked, &list)?;
                 let placed = Self::placed(empty, path, Some(root))?;
                 Ok(EnvironmentSpec { git_worktree: Some(worktree), ..placed })
             }
@@ -131,12 +131,15 @@ impl Tether {
     fn choose_path(
         &self,
         task: &TaskAddress,
+        id: &EnvironmentId,
         asked: &AddEnvironment,
         list: &WorktreeList,
     ) -> Result<(PathBuf, PathBuf), Failure> {
         let root = self.typed_path(&find_worktree_root(self.repository())?)?;
+        let written = self.written_paths((&task.run, id))?;
         if let Some(typed) = &asked.path {
             let path = self.typed_path(typed)?;
+            self.require_free_path(&path, asked.mode, &written)?;
             self.require_vacant(&path, list)?;
             return Ok((path, root));
         }
@@ -144,10 +147,13 @@ impl Tether {
         let first = format!("{}-{name}", task.run);
         let mut names = std::iter::once(first.clone()).chain((2..MOST_NAMES).map(|number| format!("{first}-{number}")));
         let is_free = |path: &PathBuf| {
-            list.find_at(path).is_none() && matches!(paths::look_at(path), Occupancy::Gone | Occupancy::EmptyDirectory)
+            list.find_at(path).is_none()
+                && matches!(paths::look_at(path), Occupancy::Gone | Occupancy::EmptyDirectory)
+                && self.require_free_path(path, asked.mode, &written).is_ok()
         };
         let path = names.by_ref().map(|name| root.join(name)).find(is_free);
         let path = path.unwrap_or_else(|| root.join(first));
+        self.require_free_path(&path, asked.mode, &written)?;
         self.require_vacant(&path, list)?;
         Ok((path, root))
     }
@@ -195,7 +201,7 @@ impl Tether {
     ) -> Result<WorktreeSpec, Failure> {
         let branch = match &asked.branch {
             Some(branch) => self.valid_branch(branch)?,
-            None => self.default_branch(task, id, asked, list)?,
+            None => self.default_branch(task, id, asked.base.as_deref(), list)?,
         };
         let name = full_name(&branch);
         if let Some(holder) = list.find_holder_of(&name) {
@@ -219,6 +225,7 @@ impl Tether {
             spec.base_commit = Some(self.base_on(&branch, tip, base)?);
             return Ok(spec);
         }
+        self.require_makeable(&branch)?;
         spec.branch_created = true;
         spec.base = spec.base.or_else(|| Some(self.branch_here(list).unwrap_or_else(|| "HEAD".to_owned())));
         spec.base_commit = Some(match base {
@@ -242,28 +249,6 @@ impl Tether {
             )
             .hint("leave out --base to work on it as it is, or name another branch")),
         }
-    }
-
-    /// `tether/<run>/<task>`, on which an earlier environment of the task may have left commits; `tether/<run>/<task>-<n>` if that is
-    /// taken, or if another base is asked for.
-    fn default_branch(
-        &self,
-        task: &TaskAddress,
-        id: &EnvironmentId,
-        asked: &AddEnvironment,
-        list: &WorktreeList,
-    ) -> Result<String, Failure> {
-        let first = format!("tether/{}/{}", task.run, task.task);
-        let numbered = (2..MOST_NAMES).map(|number| format!("{first}-{number}"));
-        for branch in std::iter::once(first.clone()).chain(numbered) {
-            let name = full_name(&branch);
-            let there = self.branch_tip(&name)?.is_some();
-            if !there || asked.base.is_none() && list.find_holder_of(&name).is_none() {
-                return Ok(branch);
-            }
-        }
-        Err(Failure::fatal("branch_exists", format!("{first} and its like exist already"))
-            .hint(format!("name a branch for {id} with --branch")))
     }
 
     fn valid_branch(&self, typed: &str) -> Result<String, Failure> {

@@ -5,13 +5,14 @@ use std::time::Duration;
 use crate::app::failure::Failure;
 use crate::app::tether::Tether;
 use crate::domain::claim::{Claim, ClaimKind, NewClaim};
-use crate::domain::environment::Lease;
+use crate::domain::environment::{Environment, Lease};
 use crate::domain::event::RunEvent;
 use crate::domain::ids::{RunId, SessionId, TaskAddress, TaskId, TaskPointer, Token};
 use crate::domain::liveness::Verdict;
 use crate::domain::run::Run;
 use crate::domain::session::{Session, SessionStatus};
 use crate::domain::task::{Task, TaskState};
+use crate::domain::time::Timestamp;
 use crate::domain::view::RunView;
 use crate::git::settings::LEASE;
 use crate::store::runs::Need;
@@ -91,12 +92,13 @@ impl Tether {
         }
     }
 
-    /// The lease that a task's start takes on its environment; refused while a live session has it.
+    /// The lease that a task's start takes on its environment, fenced by `token`; refused while a live session has it.
     pub(super) fn lease_for_task(
         &self,
         view: &RunView,
         task: &TaskId,
         session: &SessionId,
+        token: &Token,
     ) -> Result<Option<Lease>, Failure> {
         let Some(environment) = view.tasks.get(task).and_then(|task| view.environment_of(task)) else {
             return Ok(None);
@@ -106,14 +108,15 @@ impl Tether {
         }
         if let Some(held) = environment.held_lease() {
             if held.session == *session {
-                return Ok(Some(Lease { task: Some(task.clone()), ..held.clone() }));
+                let token = held.token.clone().or_else(|| Some(token.clone()));
+                return Ok(Some(Lease { task: Some(task.clone()), token, ..held.clone() }));
             }
             self.require_dead_holder(&held.session, &format!("environment {}/{}", view.run.id, environment.id))?;
         }
         Ok(Some(Lease {
             session: session.clone(),
             task: Some(task.clone()),
-            token: None,
+            token: Some(token.clone()),
             acquired_at: self.now(),
             expires_at: Some(self.now().plus(self.lease_length()?)),
             released_at: None,
@@ -151,25 +154,36 @@ impl Tether {
         length: Duration,
     ) -> Result<Claim, Failure> {
         let now = self.now();
+        let taken =
+            self.ledger().change_single::<Claim, std::convert::Infallible>(&(kind, key.to_owned()), now, |before| {
+                let record = self.claim_after(before, kind, key, session, now.plus(length));
+                Ok(Some(Change { record, what: format!("taken by {session}"), event: "claim_taken" }))
+            })?;
+        taken.ok_or_else(|| Failure::fatal("claim_lost", format!("the claim {kind} {key} was not kept")))
+    }
+
+    /// A claim once a session has taken it, given what stood there before; its own stays as it is.
+    fn claim_after(
+        &self,
+        before: Option<&Claim>,
+        kind: ClaimKind,
+        key: &str,
+        session: &SessionId,
+        expires_at: Timestamp,
+    ) -> Claim {
+        if let Some(mine) = before.filter(|claim| claim.is_held() && claim.session.as_ref() == Some(session)) {
+            return mine.clone();
+        }
         let new = NewClaim {
             kind,
             key: key.to_owned(),
             encoded_key: encoded_key(key),
             session: session.clone(),
             host: self.host_id(),
-            expires_at: Some(now.plus(length)),
+            expires_at: Some(expires_at),
             remote_lease: false,
         };
-        let taken =
-            self.ledger().change_single::<Claim, std::convert::Infallible>(&(kind, key.to_owned()), now, |before| {
-                let mine = before.filter(|claim| claim.is_held() && claim.session.as_ref() == Some(session));
-                let record = match mine {
-                    Some(mine) => mine.clone(),
-                    None => Claim::taken(before, new.clone(), now),
-                };
-                Ok(Some(Change { record, what: format!("taken by {session}"), event: "claim_taken" }))
-            })?;
-        taken.ok_or_else(|| Failure::fatal("claim_lost", format!("the claim {kind} {key} was not kept")))
+        Claim::taken(before, new, self.now())
     }
 
     /// Gives a claim back if this session still has it.
@@ -195,6 +209,38 @@ impl Tether {
     pub(super) fn claim_task(&self, address: &TaskAddress, session: &SessionId) -> Result<Token, Failure> {
         let length = self.lease_length()?;
         Ok(self.take_claim(ClaimKind::Task, &address.to_string(), session, length)?.token)
+    }
+
+    /// The token that the claim on a task will have for a session, if nobody else takes it before.
+    pub(super) fn expected_task_token(&self, address: &TaskAddress, session: &SessionId) -> Result<Token, Failure> {
+        let key = address.to_string();
+        let before = self.ledger().read_single::<Claim>(&(ClaimKind::Task, key.clone()))?;
+        Ok(self.claim_after(before.as_ref(), ClaimKind::Task, &key, session, self.now()).token)
+    }
+
+    /// Lets the lease that a started task took say the token that it did get, where somebody had been at the claim in between.
+    pub(super) fn correct_lease_token(
+        &self,
+        view: &RunView,
+        address: &TaskAddress,
+        expected: &Token,
+        token: &Token,
+    ) -> Result<(), Failure> {
+        let Some(environment) = view.tasks.get(&address.task).and_then(|task| view.environment_of(task)) else {
+            return Ok(());
+        };
+        let is_wrong = |lease: &&Lease| {
+            lease.token.as_ref() == Some(expected) && lease.task.as_ref() == Some(&address.task) && token != expected
+        };
+        let Some(lease) = environment.held_lease().filter(is_wrong).cloned() else { return Ok(()) };
+        let need = Need::run().with_environment(&environment.id);
+        self.change_run(&address.run, &need, |now| {
+            let same = now.environments.get(&environment.id).and_then(Environment::held_lease) == Some(&lease);
+            let right = Lease { token: Some(token.clone()), ..lease.clone() };
+            let event = RunEvent::EnvironmentLeased { environment: environment.id.clone(), lease: right };
+            Ok(if same { vec![event] } else { Vec::new() }.into())
+        })?;
+        Ok(())
     }
 
     /// Lets go of what tasks held that ran in `before` and do not run any more, tells the parent run of tasks that have ended, and

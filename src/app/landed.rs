@@ -44,12 +44,20 @@ impl Tether {
         if let Some(other) = self.find_containing(tip, branch) {
             return Some(format!("its commits are in {}", short_name(&other)));
         }
-        let base = base?;
-        let target = [format!("refs/heads/{base}"), format!("refs/remotes/{base}"), base.to_owned()]
-            .into_iter()
-            .find(|name| name.starts_with("refs/") && self.resolves(name).is_some() && name != branch)?;
-        let onto = self.resolves(&target)?;
-        self.has_landed(&onto, &tip.to_string()).then(|| format!("its changes are in {}", short_name(&target)))
+        let landed = |target: &String| {
+            let onto = self.resolves(target).filter(|_| target != branch);
+            onto.is_some_and(|onto| self.has_landed(&onto, &tip.to_string()))
+        };
+        let target = self.where_it_may_land(base?).into_iter().find(landed)?;
+        Some(format!("its changes are in {}", short_name(&target)))
+    }
+
+    /// The branch that another one was made from, and what that is the local copy of: a server that merges does so there.
+    fn where_it_may_land(&self, base: &str) -> Vec<String> {
+        let local = format!("refs/heads/{base}");
+        let upstream = self.ask_git(&["for-each-ref", "--format=%(upstream)", "--", &local]);
+        let named = [local, format!("refs/remotes/{base}"), base.to_owned()].into_iter();
+        named.chain(upstream).filter(|name| name.starts_with("refs/")).collect()
     }
 
     /// A branch, tag or remote-tracking ref that has a commit, `except` left out.

@@ -194,7 +194,7 @@ fn require_leasable(run: &RunId, environment: &Environment) -> Result<(), Failur
     if state.is_gone() {
         return Err(refused());
     }
-    if state.is_half_made() || state == crate::domain::environment::EnvironmentState::Failed {
+    if state.is_unfinished() {
         return Err(refused().hint("`git tether recover --recreate` finishes it"));
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::app::failure::{Failure, chain_of};
 use crate::app::places::PlaceOutcome;
 use crate::app::tether::Tether;
-use crate::domain::environment::{Environment, EnvironmentState};
+use crate::domain::environment::Environment;
 use crate::domain::ids::SessionId;
 use crate::domain::session::Session;
 use crate::domain::view::RunView;
@@ -250,7 +250,7 @@ fn session_of(path: &Path) -> Option<SessionId> {
 
 /// Whether an environment was given up before its worktree was there, and no open task waits for it.
 fn never_came(view: &RunView, environment: &Environment) -> bool {
-    let given_up = environment.state == EnvironmentState::Failed || environment.state.is_half_made();
+    let given_up = environment.state.is_unfinished();
     let open = |task: &crate::domain::task::Task| !task.state.is_terminal();
     let waits = view.tasks.values().any(|task| open(task) && task.environment.as_ref() == Some(&environment.id));
     given_up && !waits && environment.last_verified_at.is_none()

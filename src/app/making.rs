@@ -19,6 +19,7 @@ use crate::git::settings::SETUP;
 use crate::world::making_lock::{MakingLock, Taken};
 use crate::world::paths::{self, Mounts};
 use crate::world::supervise::run_setup;
+use crate::world::worktree_facts::{Expected, PathFacts, look_at};
 use crate::world::worktree_make::{self, Announced, MakeError, Order, OrderedHead, Vanished};
 use crate::world::worktree_mark::Mark;
 use crate::world::worktree_remove::RemoveError;
@@ -90,6 +91,31 @@ impl Tether {
         }
         let marked = list.find_marked(&Mark::of(run.as_str(), environment.id.as_str()));
         marked.is_some_and(|found| found.path.as_deref() == Some(path.as_path()))
+    }
+
+    /// What stands where the worktree of an environment is recorded.
+    pub(super) fn look_for<'l>(
+        &self,
+        run: &RunId,
+        environment: &Environment,
+        path: &Path,
+        list: &'l WorktreeList,
+        mounts: &Mounts,
+    ) -> PathFacts<'l> {
+        let mark = Mark::of(run.as_str(), environment.id.as_str());
+        let branch = environment.spec.git_worktree.as_ref().and_then(|spec| spec.branch.as_deref()).map(full_name);
+        let mount_point = environment.spec.mount_point.as_deref();
+        let expected = Expected { path, mount_point, mark: Some(&mark), branch: branch.as_deref() };
+        match look_at(&expected, list, mounts) {
+            // What this machine made bears its mark wherever it is moved to: another worktree on its branch is not it.
+            PathFacts::MovedTo(found)
+                if found.mark.as_ref().is_none_or(|own| !own.names_same(&mark))
+                    && self.owns_place(run, environment, list) =>
+            {
+                look_at(&Expected { branch: None, ..expected }, list, mounts)
+            }
+            facts => facts,
+        }
     }
 
     /// Refuses to act on a path that came with a record of somebody else.

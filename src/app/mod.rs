@@ -4,6 +4,8 @@
 //! shown, nor any exit code.
 
 mod adopt;
+pub mod at_risk;
+mod branch_names;
 pub mod checkpoint;
 mod claims;
 mod cut_off;
@@ -16,6 +18,7 @@ pub mod execution;
 pub mod failure;
 pub mod gate;
 pub mod gc;
+mod held_paths;
 mod held_work;
 pub mod hierarchy;
 pub mod history;

@@ -9,6 +9,7 @@ use gix::ObjectId;
 
 use crate::app::evidence::AssumedDead;
 use crate::app::failure::{Failure, chain_of};
+use crate::app::making::{full_name, short_name};
 use crate::app::tether::Tether;
 use crate::domain::claim::Claim;
 use crate::domain::environment::{Environment, ExecutionMode, WorktreeSpec};
@@ -22,8 +23,7 @@ use crate::store::singles::Single;
 use crate::world::cleanliness::{Cleanliness, Worktree, read_cleanliness};
 use crate::world::live::LockState;
 use crate::world::paths::{self, Mounts, Occupancy};
-use crate::world::worktree_facts::{Answering, Expected, PathFacts, look_at};
-use crate::world::worktree_mark::Mark;
+use crate::world::worktree_facts::{Answering, PathFacts};
 use crate::world::worktrees::{
     Descent, Head, Lock, Registration, WorktreeList, find_branch_of_operation, find_descent, read_worktrees,
 };
@@ -129,7 +129,7 @@ impl Tether {
                     seen.runnable.insert(task.address().to_string());
                 }
             }
-            for environment in view.environments.values().filter(|environment| environment.state.is_half_made()) {
+            for environment in view.environments.values().filter(|environment| environment.state.is_unfinished()) {
                 if self.is_being_made(&view.run.id, &environment.id) {
                     seen.being_made.insert((view.run.id.clone(), environment.id.clone()));
                 }
@@ -169,7 +169,7 @@ impl Tether {
         }
     }
 
-    fn read_dirt<'l>(
+    pub(super) fn read_dirt<'l>(
         &self,
         list: &'l WorktreeList,
         registrations: impl Iterator<Item = &'l Registration>,
@@ -205,30 +205,26 @@ impl Tether {
                 FirstLook::Told(look_at_directory(path, mount_point, mounts))
             }
             ExecutionMode::GitWorktree => {
-                let mark = Mark::of(run.as_str(), environment.id.as_str());
-                let spec = environment.spec.git_worktree.clone().unwrap_or_default();
-                let branch = spec.branch.as_ref().map(|branch| full_name(branch));
-                let expected = Expected { path, mount_point, mark: Some(&mark), branch: branch.as_deref() };
-                self.look_at_worktree(&expected, &spec, list, mounts)
+                let facts = self.look_for(run, environment, path, list, mounts);
+                self.judge_worktree(facts, environment.spec.git_worktree.as_ref(), list)
             }
         }
     }
 
-    fn look_at_worktree<'l>(
+    fn judge_worktree<'l>(
         &self,
-        expected: &Expected<'_>,
-        spec: &WorktreeSpec,
+        facts: PathFacts<'l>,
+        spec: Option<&WorktreeSpec>,
         list: &'l WorktreeList,
-        mounts: &Mounts,
     ) -> FirstLook<'l> {
-        FirstLook::Told(match look_at(expected, list, mounts) {
+        FirstLook::Told(match facts {
             PathFacts::Gone { .. } | PathFacts::EmptyDirectory { .. } => PlaceSeen::Gone,
             PathFacts::MovedTo(registration) => match &registration.path {
                 Some(path) => PlaceSeen::MovedTo(path.clone()),
                 None => PlaceSeen::Gone,
             },
             PathFacts::Registered(registration) => {
-                return match self.off_course(registration, expected.branch, spec, list) {
+                return match spec.and_then(|spec| self.off_course(registration, spec, list)) {
                     Some(why) => FirstLook::Told(PlaceSeen::OffCourse(why)),
                     None => FirstLook::Worktree(registration),
                 };
@@ -243,6 +239,7 @@ impl Tether {
             PathFacts::OtherRepository { git_dir } => {
                 PlaceSeen::NotThisWorktree(format!("it belongs to another repository, {}", git_dir.display()))
             }
+            PathFacts::NotADirectory(what) => PlaceSeen::NotThisWorktree(format!("{what} stands there")),
             PathFacts::MainCheckout => PlaceSeen::NotThisWorktree("it is the main checkout".to_owned()),
             PathFacts::Unreadable(why) => PlaceSeen::Unknown(why),
             PathFacts::NotMounted { mount_point } => {
@@ -252,26 +249,20 @@ impl Tether {
     }
 
     /// Why a worktree is not on the course that was recorded, if it is not.
-    fn off_course(
-        &self,
-        registration: &Registration,
-        branch: Option<&str>,
-        spec: &WorktreeSpec,
-        list: &WorktreeList,
-    ) -> Option<String> {
+    fn off_course(&self, registration: &Registration, spec: &WorktreeSpec, list: &WorktreeList) -> Option<String> {
         let operating = find_branch_of_operation(&registration.admin_dir);
-        if let Some(branch) = branch {
+        if let Some(branch) = spec.branch.as_deref().map(full_name) {
             match &registration.head {
-                Head::Branch(found) if found == branch => {}
-                Head::Detached(_) if operating.as_deref() == Some(branch) => return None,
+                Head::Branch(found) if *found == branch => {}
+                Head::Detached(_) if operating.as_ref() == Some(&branch) => return None,
                 Head::Branch(found) => {
-                    return Some(format!("it is on branch {}, not {}", short_name(found), short_name(branch)));
+                    return Some(format!("it is on branch {}, not {}", short_name(found), short_name(&branch)));
                 }
                 Head::Detached(found) => {
                     return Some(format!(
                         "its HEAD is detached at {}, not on branch {}",
                         found.to_hex_with_len(10),
-                        short_name(branch)
+                        short_name(&branch)
                     ));
                 }
                 Head::Unreadable(why) => return Some(format!("its HEAD cannot be read: {why}")),
@@ -320,44 +311,6 @@ impl Tether {
             });
         }
     }
-
-    /// Work at risk in every worktree of the repository, whoever made it: path and words; read-only.
-    pub fn work_at_risk(&self) -> Result<Vec<RiskyWorktree>, Failure> {
-        let list = read_worktrees(self.repository())
-            .map_err(|error| Failure::fatal("worktrees_unreadable", chain_of(&error)))?;
-        let registrations: Vec<_> = list.linked().iter().filter(|known| known.as_worktree().is_some()).collect();
-        let looked = self.read_dirt(&list, registrations.iter().copied());
-        let mut risky = Vec::new();
-        for (registration, dirt) in registrations.into_iter().zip(looked) {
-            let head = list.find_head_id(self.repository(), &registration.head).ok().flatten();
-            let unpushed = head.map_or(0, |head| self.count_unpushed(head));
-            let path = registration.path.clone().unwrap_or_else(|| registration.admin_dir.clone());
-            if !matches!(dirt, Dirt::Clean) || unpushed > 0 {
-                risky.push(RiskyWorktree { path, dirt, unpushed, ours: registration.mark.is_some() });
-            }
-        }
-        Ok(risky)
-    }
-
-    /// How many commits of `head` no remote-tracking branch has.
-    fn count_unpushed(&self, head: ObjectId) -> u64 {
-        let head = head.to_string();
-        let counted = self.repository().git().run(["rev-list", "--count", head.as_str(), "--not", "--remotes"]);
-        counted.ok().and_then(|output| output.text().parse().ok()).unwrap_or(0)
-    }
-}
-
-/// A worktree whose work is nowhere else.
-#[derive(Debug, Clone)]
-pub struct RiskyWorktree {
-    /// Where it is.
-    pub path: std::path::PathBuf,
-    /// What is not committed.
-    pub dirt: Dirt,
-    /// How many commits no remote has.
-    pub unpushed: u64,
-    /// Whether tether made it.
-    pub ours: bool,
 }
 
 /// Whether a record names the environment of a mark; a run that cannot be read may name anything.
@@ -377,19 +330,11 @@ fn sessions_of(view: &crate::domain::view::RunView) -> BTreeSet<crate::domain::i
     of_tasks.chain(of_leases).collect()
 }
 
-fn full_name(branch: &str) -> String {
-    if branch.starts_with("refs/") { branch.to_owned() } else { format!("refs/heads/{branch}") }
-}
-
-fn short_name(branch: &str) -> &str {
-    branch.strip_prefix("refs/heads/").unwrap_or(branch)
-}
-
 fn there(dirt: Dirt, registration: &Registration) -> PlaceSeen {
     PlaceSeen::There { dirt, locked: registration.lock != Lock::Unlocked, holds_files: true }
 }
 
-fn dirt_of(looked: Cleanliness) -> Dirt {
+pub(super) fn dirt_of(looked: Cleanliness) -> Dirt {
     match looked {
         Cleanliness::Clean => Dirt::Clean,
         Cleanliness::Dirty { changed, untracked } => Dirt::Dirty { changed, untracked },
@@ -399,7 +344,7 @@ fn dirt_of(looked: Cleanliness) -> Dirt {
 
 fn words_for(answering: &Answering) -> String {
     match answering {
-        Answering::Nobody => "it is no worktree of this repository".to_owned(),
+        Answering::Nobody => "a directory stands there that is no worktree of this repository".to_owned(),
         Answering::MainCheckout => "it is no worktree any more: git there answers for the main checkout".to_owned(),
         Answering::Worktree(path) => format!("it is no worktree any more: git there answers for {}", path.display()),
         Answering::OtherRepository(path) => format!("git there answers for another repository, {}", path.display()),

@@ -21,7 +21,7 @@ use crate::domain::task::TaskState;
 use crate::domain::view::RunView;
 use crate::store::runs::Need;
 use crate::world::paths::{self, Occupancy};
-use crate::world::worktree_facts::{Expected, PathFacts, look_at};
+use crate::world::worktree_facts::PathFacts;
 use crate::world::worktree_make::{Announced, Order, OrderedHead, Vanished, make};
 use crate::world::worktree_mark::{Mark, Stage};
 use crate::world::worktree_remove::{remove, undo};
@@ -69,6 +69,8 @@ fn as_outcome(failure: Failure) -> Result<PlaceOutcome, Failure> {
         "not_the_place",
         "untrusted_path",
         "contains_repository",
+        "contains_environment",
+        "git_at_work",
         "worktree_contains",
         "path_occupied",
         "path_registered",
@@ -123,7 +125,7 @@ impl Tether {
         let half = environment.state == EnvironmentState::Recovering;
         match paths::look_at(&path) {
             Occupancy::Gone | Occupancy::EmptyDirectory => {}
-            Occupancy::FullDirectory if environment.state.is_half_made() => {
+            Occupancy::FullDirectory if environment.state.is_unfinished() => {
                 self.move_environment(run, None, &moved(&environment.id, EnvironmentState::Ready))?;
                 let how = if half {
                     "it holds files already; saved work stays in `git tether salvage`"
@@ -154,21 +156,13 @@ impl Tether {
         let Missing { run, environment, .. } = missing;
         let list = self.worktrees()?;
         let path = self.require_own_place(run, environment, &list)?;
-        if matches!(environment.state, EnvironmentState::Requested | EnvironmentState::Provisioning) {
+        if environment.state.is_unfinished() && environment.state != EnvironmentState::Recovering {
             return self.finish_making(missing, &list);
         }
         let mark = Mark::of(run.as_str(), environment.id.as_str());
-        let spec = environment.spec.git_worktree.clone().unwrap_or_default();
-        let branch = spec.branch.as_deref().map(crate::app::making::full_name);
-        let expected = Expected {
-            path: &path,
-            mount_point: environment.spec.mount_point.as_deref(),
-            mark: Some(&mark),
-            branch: branch.as_deref(),
-        };
         let mounts = Self::mounts()?;
         let recovering = environment.state == EnvironmentState::Recovering;
-        match look_at(&expected, &list, &mounts) {
+        match self.look_for(run, environment, &path, &list, &mounts) {
             PathFacts::Gone { registration } | PathFacts::EmptyDirectory { registration } => {
                 let found = list.find_marked(&mark).or(registration);
                 self.put_back(missing, found, &list)
@@ -278,6 +272,10 @@ impl Tether {
     }
 
     fn note_recovering(&self, missing: &Missing<'_>, spec: Option<&EnvironmentSpec>) -> Result<(), Failure> {
+        let known = missing.environment;
+        if known.state == EnvironmentState::Recovering && spec.is_none_or(|spec| *spec == known.spec) {
+            return Ok(());
+        }
         let event = RunEvent::EnvironmentMoved {
             environment: missing.environment.id.clone(),
             state: EnvironmentState::Recovering,
@@ -288,7 +286,13 @@ impl Tether {
         self.move_environment(missing.run, None, &event).map(drop)
     }
 
+    /// Writes down why a try came to nothing, once: the next one that fails alike has nothing to add.
     fn note_failed(&self, missing: &Missing<'_>, message: &str) -> Result<(), Failure> {
+        let id = &missing.environment.id;
+        let known = self.show_environment(missing.run, id)?;
+        if known.failure.is_some_and(|failure| failure.message == message) {
+            return Ok(());
+        }
         let event = RunEvent::EnvironmentMoved {
             environment: missing.environment.id.clone(),
             state: EnvironmentState::Recovering,
@@ -318,7 +322,7 @@ impl Tether {
             Ok(reason) => reason,
             Err(why) => return skipped(why),
         };
-        if environment.spec.cleanup_policy == CleanupPolicy::KeepAlways && !environment.state.is_half_made() {
+        if environment.spec.cleanup_policy == CleanupPolicy::KeepAlways && !environment.state.is_unfinished() {
             let gone = environment
                 .spec
                 .path
@@ -434,7 +438,7 @@ fn reason_to_clean(view: &RunView, environment: &Environment) -> Result<String, 
     let tasks: Vec<_> = view.tasks.values().filter(|task| task.environment.as_ref() == Some(&environment.id)).collect();
     let over = view.run.status.is_terminal() && view.run.fixed_by.is_some();
     // What was never finished holds nothing that a task could need: it is undone, and can be made again.
-    let half_made = environment.state.is_half_made();
+    let half_made = environment.state.is_unfinished();
     if let Some(open) = tasks.iter().find(|task| !over && !half_made && !task.state.is_terminal()) {
         return Err(format!("task {} needs it ({})", open.id, open.state));
     }

@@ -2,10 +2,11 @@
 //!
 //! Invariants: one recovery at a time; every step is checked again just before it is taken; a second recovery writes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::time::Duration;
 
+use crate::app::at_risk::AtRisk;
 use crate::app::evidence::AssumedDead;
 use crate::app::failure::{Failure, FailureKind, chain_of};
 use crate::app::observe::Scope;
@@ -69,6 +70,14 @@ pub struct StepReport {
     pub outcome: StepOutcome,
     /// In words.
     pub message: String,
+    /// For one that takes a place away: what was at risk there when it was planned.
+    pub at_risk: Option<AtRisk>,
+}
+
+/// A plan, and what is at risk where its steps take something away, by the text of the step.
+struct Planned {
+    plan: Plan,
+    at_risk: BTreeMap<String, AtRisk>,
 }
 
 /// Whether a recovery changes anything.
@@ -133,7 +142,7 @@ impl Tether {
         let mut to_run: Vec<Step> = Vec::new();
         let mut tried: BTreeSet<String> = BTreeSet::new();
         for _ in 0..MOST_ROUNDS {
-            let planned = self.plan_recovery(options)?;
+            let Planned { plan: planned, mut at_risk } = self.plan_recovery(options)?;
             recovery.needs_person = planned.needs_person();
             merge_findings(&mut recovery.findings, planned.findings);
             for address in planned.resumable {
@@ -146,7 +155,10 @@ impl Tether {
             let (runs, others): (Vec<Step>, Vec<Step>) =
                 fresh.into_iter().partition(|step| matches!(step, Step::RunTask { .. }));
             to_run.extend(runs);
-            let reports = self.perform_all(others, &options.scope.assumed_dead, told);
+            let mut reports = self.perform_all(others, &options.scope.assumed_dead, told);
+            for report in &mut reports {
+                report.at_risk = at_risk.remove(&format!("{:?}", report.step));
+            }
             let progressed = reports.iter().any(|report| report.outcome == StepOutcome::Done);
             for report in &reports {
                 if let (Step::WriteReport { run }, StepOutcome::Done) = (&report.step, report.outcome) {
@@ -183,10 +195,12 @@ impl Tether {
         Ok(Some(format!("tether.recoveryHook `{program}`: {wrong}")))
     }
 
-    fn plan_recovery(&self, options: &RecoverOptions) -> Result<Plan, Failure> {
+    fn plan_recovery(&self, options: &RecoverOptions) -> Result<Planned, Failure> {
         let records = self.read_records(&options.scope)?;
         let seen = self.observe(&records, &options.scope)?;
-        Ok(plan(&records, &seen, &options.permissions))
+        let plan = plan(&records, &seen, &options.permissions);
+        let at_risk = self.find_at_risk(&plan.steps, &records, &seen);
+        Ok(Planned { plan, at_risk })
     }
 
     /// One recovery at a time; the lock frees itself when its holder dies, and no child inherits it.
@@ -325,7 +339,8 @@ impl Tether {
                 .collect(),
             Err(failure) => {
                 let message = failure.message;
-                let failed = |step| StepReport { step, outcome: StepOutcome::Failed, message: message.clone() };
+                let failed =
+                    |step| StepReport { step, outcome: StepOutcome::Failed, message: message.clone(), at_risk: None };
                 steps.into_iter().map(failed).collect()
             }
         }
@@ -391,11 +406,13 @@ fn run_one(surroundings: crate::git::Surroundings, step: Step) -> StepReport {
     report(step, ran)
 }
 
-fn planned_recovery(planned: Plan) -> Recovery {
+fn planned_recovery(planned: Planned) -> Recovery {
+    let Planned { plan: planned, mut at_risk } = planned;
     let needs_person = planned.needs_person();
     let steps = planned.steps.into_iter().map(|step| {
         let message = format!("would {}", about_to(&step));
-        StepReport { step, outcome: StepOutcome::Planned, message }
+        let at_risk = at_risk.remove(&format!("{step:?}"));
+        StepReport { step, outcome: StepOutcome::Planned, message, at_risk }
     });
     Recovery {
         applied: false,
@@ -418,7 +435,7 @@ fn report(step: Step, done: Result<PlaceOutcome, Failure>) -> StepReport {
         Ok(PlaceOutcome::Refused(words)) => (StepOutcome::Refused, words),
         Err(failure) => (StepOutcome::Failed, chain_of(&failure)),
     };
-    StepReport { step, outcome, message }
+    StepReport { step, outcome, message, at_risk: None }
 }
 
 /// Takes findings that were not made before.

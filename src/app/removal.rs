@@ -5,16 +5,15 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::app::environment::moved;
 use crate::app::failure::{Failure, chain_of};
-use crate::app::making::{PATIENCE, full_name, remove_failure, task_in};
+use crate::app::making::{PATIENCE, remove_failure, task_in};
 use crate::app::tether::Tether;
 use crate::domain::environment::{Cleanup, CleanupPolicy, Environment, EnvironmentState, ExecutionMode};
 use crate::domain::event::RunEvent;
 use crate::domain::ids::{EnvironmentId, Oid, RunId, TaskId};
 use crate::store::runs::Need;
 use crate::world::paths::{self, Occupancy};
-use crate::world::worktree_facts::{Expected, PathFacts, look_at};
+use crate::world::worktree_facts::PathFacts;
 use crate::world::worktree_mark::{Mark, Stage};
 use crate::world::worktree_remove::{RemoveError, remove, undo};
 use crate::world::worktrees::{Lock, Registration, WorktreeList};
@@ -104,24 +103,18 @@ impl Tether {
         let Going { run, environment, .. } = going;
         let list = self.worktrees()?;
         let path = self.require_own_place(run, environment, &list)?;
-        if environment.state.is_half_made() && self.undo_half_made(run, environment, &list)? {
+        if environment.state.is_unfinished() && self.undo_half_made(run, environment, &list)? {
             return Ok(Taken::default());
         }
         let mark = Mark::of(run.as_str(), environment.id.as_str());
         let spec = environment.spec.git_worktree.clone().unwrap_or_default();
-        let branch = spec.branch.as_deref().map(full_name);
-        let expected = Expected {
-            path: &path,
-            mount_point: environment.spec.mount_point.as_deref(),
-            mark: Some(&mark),
-            branch: branch.as_deref(),
-        };
         let mounts = Self::mounts()?;
-        let (mut taken, registration) = match look_at(&expected, &list, &mounts) {
+        let (mut taken, registration) = match self.look_for(run, environment, &path, &list, &mounts) {
             PathFacts::Registered(found) => (self.empty_worktree(going, &path, found, &list)?, Some(found)),
             PathFacts::Gone { registration } | PathFacts::EmptyDirectory { registration } => {
                 let found = list.find_marked(&mark).or(registration);
-                (self.empty_vanished(going, found, &list)?, found)
+                let taken = self.empty_vanished(going, found, &list)?;
+                (Taken { work: known_work(environment).or(taken.work), ..taken }, found)
             }
             facts => match list.find_marked(&mark).filter(|found| is_being_removed(environment, found)) {
                 Some(found) => (self.empty_remains(going, &path)?, Some(found)),
@@ -160,11 +153,14 @@ impl Tether {
         list: &WorktreeList,
     ) -> Result<Taken, Failure> {
         require_unlocked(path, found)?;
+        require_no_git_at_work(path, found)?;
+        self.require_no_other_place_inside(going.run, &going.environment.id, path)?;
         self.require_nobody_inside(path)?;
         let taken = self.save_until_it_holds_still(going)?;
         self.keep_loose_head(going.run, &going.environment.id, &found.head, list)?;
         self.require_nobody_inside(path)?;
-        self.note_cleaning(going)?;
+        require_no_git_at_work(path, found)?;
+        self.note_cleaning(going, taken.work.as_ref())?;
         Ok(taken)
     }
 
@@ -186,11 +182,9 @@ impl Tether {
     /// Saves what a removal that was killed has left of a worktree; its work was saved before that removal began.
     fn empty_remains(&self, going: &Going<'_>, path: &Path) -> Result<Taken, Failure> {
         self.require_nobody_inside(path)?;
-        let whole = self.newest_saved(going.run, &going.environment.id)?;
         let remains = self.save_remains(going.run, going.task.as_ref(), path)?;
-        let mut taken = Self::require_all_saved(going, remains)?;
-        taken.work = whole.map(|entry| entry.commit).or(taken.work);
-        Ok(taken)
+        let taken = Self::require_all_saved(going, remains)?;
+        Ok(Taken { work: known_work(going.environment).or(taken.work), ..taken })
     }
 
     /// Saves a place again and again until two saves in a row find the same.
@@ -240,17 +234,19 @@ impl Tether {
         Ok(Taken { work, words })
     }
 
-    fn note_cleaning(&self, going: &Going<'_>) -> Result<(), Failure> {
-        let named = self.ledger().read_run(going.run, &Need::run().with_environment(&going.environment.id))?;
-        let known = named.is_some_and(|read| read.view.environments.contains_key(&going.environment.id));
-        if known && going.environment.state != EnvironmentState::Cleaning {
-            self.move_environment(
-                going.run,
-                going.task.as_ref(),
-                &moved(&going.environment.id, EnvironmentState::Cleaning),
-            )?;
+    /// Writes down that the removal begins, and what was saved before it: whoever goes on with it cannot save that again.
+    fn note_cleaning(&self, going: &Going<'_>, work: Option<&Oid>) -> Result<(), Failure> {
+        let Going { run, environment, task, reason, .. } = going;
+        let id = &environment.id;
+        let named = self.ledger().read_run(run, &Need::run().with_environment(id))?;
+        let known = named.is_some_and(|read| read.view.environments.contains_key(id));
+        if !known || environment.state == EnvironmentState::Cleaning && known_work(environment).as_ref() == work {
+            return Ok(());
         }
-        Ok(())
+        let cleanup = Some(Cleanup { reason: (*reason).to_owned(), work: work.cloned(), at: self.now() });
+        let state = EnvironmentState::Cleaning;
+        let begun = RunEvent::EnvironmentMoved { environment: id.clone(), state, spec: None, failure: None, cleanup };
+        self.move_environment(run, task.as_ref(), &begun).map(drop)
     }
 
     fn require_nobody_inside(&self, path: &Path) -> Result<(), Failure> {
@@ -276,7 +272,7 @@ impl Tether {
             return Err(Failure::fatal("not_mounted", format!("{} is not mounted now", away.display())));
         }
         match paths::look_at(&path) {
-            Occupancy::Gone => return Ok(Taken::default()),
+            Occupancy::Gone => return Ok(Taken { work: known_work(going.environment), words: Vec::new() }),
             Occupancy::EmptyDirectory | Occupancy::FullDirectory => {}
             _ => return Err(Failure::fatal("not_the_place", format!("{} is not a directory", path.display()))),
         }
@@ -286,10 +282,12 @@ impl Tether {
             return Err(Failure::fatal("path_changed", format!("{path} now leads to {resolved}")));
         }
         self.require_nothing_of_git_inside(&path, &list)?;
+        self.require_no_other_place_inside(going.run, &going.environment.id, &path)?;
         self.require_nobody_inside(&path)?;
         let taken = self.save_until_it_holds_still(going)?;
         self.require_nobody_inside(&path)?;
-        self.note_cleaning(going)?;
+        let taken = Taken { work: known_work(going.environment).or(taken.work), ..taken };
+        self.note_cleaning(going, taken.work.as_ref())?;
         paths::remove_directory(&path).map_err(|error| Failure::fatal("not_removed", chain_of(&error)))?;
         Ok(taken)
     }
@@ -306,6 +304,12 @@ impl Tether {
             )),
         }
     }
+}
+
+/// What a removal that was killed had saved before it began to remove anything.
+fn known_work(environment: &Environment) -> Option<Oid> {
+    let cleanup = environment.cleanup.as_ref().filter(|_| environment.state == EnvironmentState::Cleaning)?;
+    cleanup.work.clone()
 }
 
 /// Whether we began to remove the worktree, and were killed: both the record and the mark say so.
@@ -329,6 +333,19 @@ fn require_unlocked(path: &Path, found: &Registration) -> Result<(), Failure> {
     }
 }
 
+/// Refuses while a git program holds one of the worktree's own locks: it may stand anywhere and still write there.
+fn require_no_git_at_work(path: &Path, found: &Registration) -> Result<(), Failure> {
+    let locks = ["index.lock", "HEAD.lock"].map(|name| found.admin_dir.join(name));
+    match locks.iter().find(|lock| std::fs::symlink_metadata(lock).is_ok()) {
+        None => Ok(()),
+        Some(lock) => Err(Failure::fatal(
+            "git_at_work",
+            format!("a git program is at work in {}, or was killed there: {} is there", path.display(), lock.display()),
+        )
+        .hint(format!("wait for it; if no git runs there any more: rm {}", lock.display()))),
+    }
+}
+
 /// That what stands at a path is not the place that was recorded.
 pub(super) fn not_the_place(path: &Path, facts: &PathFacts<'_>) -> Failure {
     let shown = path.display();
@@ -348,6 +365,7 @@ pub(super) fn not_the_place(path: &Path, facts: &PathFacts<'_>) -> Failure {
             ("not_the_place", format!("it belongs to another repository, {}", git_dir.display()))
         }
         PathFacts::MainCheckout => ("not_the_place", "it is the main checkout".to_owned()),
+        PathFacts::NotADirectory(what) => ("not_the_place", format!("{what} stands there")),
         _ => ("not_the_place", "it is not a worktree of this repository".to_owned()),
     };
     Failure::fatal(code, format!("{shown} is not the recorded worktree: {what}"))

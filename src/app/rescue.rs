@@ -7,18 +7,16 @@ use std::path::Path;
 
 use gix::ObjectId;
 
-use crate::app::failure::Failure;
+use crate::app::failure::{Failure, chain_of};
 use crate::app::making::{full_name, make_failure, object_id, oid, short_name};
 use crate::app::tether::Tether;
 use crate::domain::environment::{Environment, EnvironmentSpec, WorktreeSpec};
 use crate::domain::ids::RunId;
 use crate::domain::saved::SavedEntry;
 use crate::git::Hooks;
+use crate::world::snapshot::find_held_branch;
 use crate::world::worktree_make::{MakeError, OrderedHead};
 use crate::world::worktrees::{BranchHolder, Head, Registration, WorktreeList};
-
-/// How many rescue branches one environment can have.
-const MOST_RESCUES: usize = 10_000;
 
 /// Where saved work goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +62,19 @@ impl Tether {
         let short = short_name(&branch).to_owned();
         let held = held_by_others(list, &branch, found);
         let tip = self.branch_tip(&branch)?;
+        if let (Some(tip), None, Some(base), Some(entry)) = (tip, &held, base, entry)
+            && self.goes_back_to(entry, &branch, tip)?
+        {
+            let words = format!(", in the middle of an operation on branch {short}");
+            return Ok(same(OrderedHead::Detached(base), Return::InPlace, words));
+        }
         match (tip, held, base) {
             (Some(tip), None, Some(base)) if tip != base => {
-                let (rescue, _) = self.rescue(run, environment, entry, tip)?;
+                let (rescue, commit) = self.rescue(run, environment, entry, tip)?;
+                if commit == tip {
+                    let words = format!(" on branch {short}, which holds its saved work");
+                    return Ok(same(OrderedHead::ExistingBranch(branch), Return::OnRescueBranch, words));
+                }
                 let words = format!(
                     " on branch {short}, which has moved on since its work was saved; that is in branch {rescue}"
                 );
@@ -113,13 +121,12 @@ impl Tether {
             Some(entry) => self.work_as_commit(run, environment, entry)?,
             None => start,
         };
-        let first = format!("tether/rescue/{run}-{}", environment.id);
-        for number in 1..MOST_RESCUES {
-            let branch = if number == 1 { first.clone() } else { format!("{first}-{number}") };
+        for branch in self.rescue_names(run, &environment.id)? {
             match self.branch_tip(&full_name(&branch))? {
                 // A recovery that was killed has made it; a worktree that stands on it is our own then.
                 Some(tip) if tip == commit => return Ok((branch, commit)),
                 Some(_) => {}
+                None if self.find_branch_in_the_way(&full_name(&branch))?.is_some() => {}
                 None => {
                     let null = ObjectId::null(self.repository().object_hash()).to_string();
                     let git = self.repository().git().with_hooks(Hooks::AsConfigured);
@@ -129,7 +136,8 @@ impl Tether {
                 }
             }
         }
-        Err(Failure::fatal("branch_exists", format!("{first} and its like exist already")))
+        let id = &environment.id;
+        Err(Failure::fatal("branch_exists", format!("every name for a rescue branch of {run}/{id} is taken")))
     }
 
     /// Saved work as an ordinary commit on the commit that it was saved on; the same each time.
@@ -150,6 +158,17 @@ impl Tether {
         });
         let made = git.run(words)?.text();
         object_id(&crate::domain::ids::Oid(made))
+    }
+
+    /// Whether saved work is in the middle of an operation that can still go back to a branch: the branch is where it was then, and the
+    /// operation's files are this machine's own, so that they come back.
+    fn goes_back_to(&self, entry: &SavedEntry, branch: &str, tip: ObjectId) -> Result<bool, Failure> {
+        if entry.branch.is_some() || !self.saved_here(&entry.run, &entry.commit) {
+            return Ok(false);
+        }
+        let held = find_held_branch(self.repository().common_dir(), object_id(&entry.commit)?)
+            .map_err(|error| Failure::fatal("saved_work_unreadable", chain_of(&error)))?;
+        Ok(held.is_some_and(|held| held.name == branch && held.tip.is_none_or(|expected| expected == tip)))
     }
 
     fn has_commit(&self, commit: ObjectId) -> bool {

@@ -367,7 +367,7 @@ impl Tether {
     /// Makes sure that an environment is there: made anew, with its saved work, if it is gone; what stands there is left as it is.
     pub(super) fn put_environment_back(&self, run: &RunId, environment: &Environment) -> Result<Vec<String>, NotBack> {
         match self.see_place(run, environment).map_err(NotBack::Passing)? {
-            PlaceSeen::There { .. } if !environment.state.is_half_made() && !environment.state.is_gone() => {
+            PlaceSeen::There { .. } if !environment.state.is_unfinished() && !environment.state.is_gone() => {
                 return self.found_well_again(run, environment).map_err(NotBack::Passing);
             }
             PlaceSeen::NoPlace => return Ok(Vec::new()),

@@ -15,7 +15,7 @@ use crate::app::run::StartRun;
 use crate::app::task::Patience;
 use crate::app::tether::Tether;
 use crate::domain::checkpoint::ReplaySafety;
-use crate::domain::environment::{Environment, EnvironmentState, ExecutionMode};
+use crate::domain::environment::{Environment, ExecutionMode};
 use crate::domain::event::RunEvent;
 use crate::domain::ids::{EnvironmentId, PoolName, RunId, TaskAddress, TaskId};
 use crate::domain::pool::Pool;
@@ -323,7 +323,7 @@ impl Tether {
 /// Whether an environment was made and is to be found somewhere.
 fn is_usable(environment: &Environment) -> bool {
     let state = environment.state;
-    !state.is_gone() && !state.is_half_made() && state != EnvironmentState::Failed
+    !state.is_gone() && !state.is_unfinished()
 }
 
 /// Refuses to run a task in another place than the one that it has.

@@ -138,16 +138,18 @@ impl Tether {
         session: &SessionId,
         pool: Option<&PoolName>,
     ) -> Result<Task, Failure> {
+        let expected = self.expected_task_token(address, session)?;
         if let Some(pool) = pool {
             self.take_slot(pool, address, session)?;
         }
         let started = self.change_run(&address.run, &Need::run().with_task(&address.task), |view| {
-            let lease = self.lease_for_task(view, &address.task, session)?;
+            let lease = self.lease_for_task(view, &address.task, session, &expected)?;
             Ok(RunEvent::TaskStarted { task: address.task.clone(), session: session.clone(), lease }.into())
         });
         match (started, pool) {
             (Ok(done), _) => {
-                self.claim_task(address, session)?;
+                let token = self.claim_task(address, session)?;
+                self.correct_lease_token(&done.view, address, &expected, &token)?;
                 task_of(done.view, &address.task)
             }
             (Err(failure), Some(pool)) => {

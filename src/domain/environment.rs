@@ -68,6 +68,11 @@ impl EnvironmentState {
         matches!(self, Self::Archived | Self::Removed)
     }
 
+    /// Whether its making has not come to its end, by a kill or by a failure: it can be finished, or undone.
+    pub fn is_unfinished(self) -> bool {
+        self.is_half_made() || self == Self::Failed
+    }
+
     /// Whether a kill while it is made or put back leaves it in this state.
     pub fn is_half_made(self) -> bool {
         matches!(self, Self::Requested | Self::Provisioning | Self::Recovering)

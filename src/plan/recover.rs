@@ -252,7 +252,7 @@ impl Planner<'_> {
             if matches!(place, Some(PlaceSeen::Unknown(_))) {
                 continue;
             }
-            let half_made = environment.state.is_half_made() && environment.state != EnvironmentState::Recovering;
+            let half_made = environment.state.is_unfinished() && environment.state != EnvironmentState::Recovering;
             let open = needed_by_open_task(view, environment);
             if self.may(Permission::Recreate) && open && may_be_recreated(environment) {
                 steps.push(Step::RecreateEnvironment { run: run.clone(), environment: environment_id });
@@ -337,7 +337,7 @@ impl Planner<'_> {
     }
 
     fn is_usable(&self, view: &RunView, environment: &Environment) -> bool {
-        if environment.state.is_gone() || environment.state.is_half_made() {
+        if environment.state.is_gone() || environment.state.is_unfinished() {
             return false;
         }
         !matches!(
@@ -360,7 +360,7 @@ fn needed_by_open_task(view: &RunView, environment: &Environment) -> bool {
 
 fn may_be_recreated(environment: &Environment) -> bool {
     environment.execution_mode.is_ours_to_remove()
-        && (environment.state.is_half_made()
+        && (environment.state.is_unfinished()
             || environment.recovery_action == Some(RecoveryAction::RecreateMissingEnvironment))
 }
 
@@ -369,7 +369,7 @@ fn may_be_cleaned(view: &RunView, environment: &Environment, place: Option<&Plac
         return false;
     }
     let gone = matches!(place, Some(PlaceSeen::Gone));
-    if !gone && !matches!(place, Some(PlaceSeen::There { locked: false, .. })) && !environment.state.is_half_made() {
+    if !gone && !matches!(place, Some(PlaceSeen::There { locked: false, .. })) && !environment.state.is_unfinished() {
         return false;
     }
     let tasks: Vec<_> = view.tasks.values().filter(|task| task.environment.as_ref() == Some(&environment.id)).collect();

@@ -4,7 +4,9 @@
 
 use super::finding::{Finding, FindingCode};
 use super::observation::{Dirt, Leftover, Observation, PlaceSeen, Records};
-use crate::domain::environment::{Environment, ExecutionMode, Health, RecoveryAction, RecoveryStatus};
+use crate::domain::environment::{
+    Environment, EnvironmentState, ExecutionMode, Health, RecoveryAction, RecoveryStatus,
+};
 use crate::domain::event::EnvironmentFinding;
 use crate::domain::ids::{RunId, SessionId};
 use crate::domain::liveness::{Liveness, Verdict};
@@ -189,7 +191,7 @@ fn row(environment: &Environment, place: &PlaceSeen, named: bool, run: &RunId) -
         if environment.execution_mode.is_ours_to_remove() {
             let message =
                 format!("{what}; `git tether recover --recreate --run {run}` makes it anew with its saved work");
-            let code = if environment.state.is_half_made() {
+            let code = if environment.state.is_unfinished() {
                 FindingCode::EnvironmentHalfMade
             } else {
                 FindingCode::EnvironmentMissing
@@ -202,8 +204,12 @@ fn row(environment: &Environment, place: &PlaceSeen, named: bool, run: &RunId) -
             (Health::Missing, Status::NeedsOperatorAction, block, Some(FindingCode::EnvironmentMissing), message)
         }
     };
-    if environment.state.is_half_made() && !matches!(place, PlaceSeen::Elsewhere(_) | PlaceSeen::Unknown(_)) {
-        return Some(missing("its making was interrupted"));
+    if environment.state.is_unfinished() && !matches!(place, PlaceSeen::Elsewhere(_) | PlaceSeen::Unknown(_)) {
+        let what = if environment.state == EnvironmentState::Recovering { "putting it back" } else { "its making" };
+        return Some(match &environment.failure {
+            Some(failure) => missing(&format!("{what} failed: {}", failure.message)),
+            None => missing(&format!("{what} was interrupted")),
+        });
     }
     let drifted = |code, message| (Health::Drifted, Status::NeedsOperatorAction, block, Some(code), message);
     Some(match place {

@@ -9,6 +9,7 @@ pub mod host;
 pub mod live;
 pub mod making_lock;
 pub mod paths;
+pub mod paths_lock;
 pub mod processes;
 pub mod remote;
 pub mod reserving;

@@ -41,11 +41,13 @@ pub enum PathFacts<'a> {
     Registered(&'a Registration),
     /// Registered, but its directory does not name the registration.
     LinkBroken(&'a Registration),
-    /// Something that is no worktree.
+    /// A directory that is no worktree.
     NotAWorktree {
         /// Which repository git would find from there.
         answering: Answering,
     },
+    /// Something that is no directory; in words.
+    NotADirectory(&'static str),
     /// A directory of another repository.
     OtherRepository {
         /// Its git directory.
@@ -84,6 +86,10 @@ pub fn look_at<'a>(expected: &Expected<'_>, list: &'a WorktreeList, mounts: &Mou
     }
     let path = match paths::resolve(expected.path) {
         Ok(path) => path,
+        // What was recorded was resolved: a symlink that stands at the very path, even into nowhere, has been put there since.
+        Err(_) if matches!(paths::look_at(expected.path), Occupancy::Symlink) => {
+            return PathFacts::NotADirectory("a symlink");
+        }
         Err(error) => return PathFacts::Unreadable(with_source(&error)),
     };
     if list.main().path.as_deref() == Some(&path) {
@@ -100,7 +106,8 @@ pub fn look_at<'a>(expected: &Expected<'_>, list: &'a WorktreeList, mounts: &Mou
         Occupancy::Gone => moved().map_or(PathFacts::Gone { registration }, PathFacts::MovedTo),
         Occupancy::EmptyDirectory => moved().map_or(PathFacts::EmptyDirectory { registration }, PathFacts::MovedTo),
         Occupancy::FullDirectory => facts_of_directory(&path, registration, list),
-        Occupancy::Symlink | Occupancy::Other => PathFacts::NotAWorktree { answering: Answering::Nobody },
+        Occupancy::Symlink => PathFacts::NotADirectory("a symlink"),
+        Occupancy::Other => PathFacts::NotADirectory("a file"),
         Occupancy::Unreadable(error) => PathFacts::Unreadable(error.to_string()),
     }
 }

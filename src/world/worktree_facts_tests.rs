@@ -82,7 +82,9 @@ fn plain_directories_and_other_repositories() {
     std::fs::write(case.repository.path("plain/file"), "x").unwrap();
     let nobody = |facts: &PathFacts<'_>| matches!(facts, PathFacts::NotAWorktree { answering: Answering::Nobody });
     case.sees("plain", None, nobody);
-    case.sees("plain/file", None, nobody);
+    case.sees("plain/file", None, |facts| matches!(facts, PathFacts::NotADirectory("a file")));
+    std::os::unix::fs::symlink("nowhere", case.repository.path("dangling")).unwrap();
+    case.sees("dangling", None, |facts| matches!(facts, PathFacts::NotADirectory("a symlink")));
     std::fs::remove_dir_all(case.repository.path("w")).unwrap();
     case.repository.git(&["init", "-q", "../w"]);
     case.sees("w", Some(&case.mark), |facts| matches!(facts, PathFacts::OtherRepository { .. }));

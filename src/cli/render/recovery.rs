@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::human::line;
 use super::json::{list, object};
-use crate::app::observe::RiskyWorktree;
+use crate::app::at_risk::{AtRisk, RiskyWorktree, StandingProcess};
 use crate::app::recover::{Recovery, StepOutcome, StepReport, about};
 use crate::app::status::Status;
 use crate::domain::ids::{EnvironmentId, RunId, SessionId, TaskId};
@@ -53,6 +53,13 @@ pub(crate) fn step(report: &StepReport) -> Value {
     })
 }
 
+/// A step as JSON, with what is at risk where it takes something away.
+fn step_with_risk(report: &StepReport) -> Value {
+    let mut value = step(report);
+    value["at_risk"] = report.at_risk.as_ref().map(|risk| Value::Object(at_risk(risk))).into();
+    value
+}
+
 /// One line of a stream: what became of an environment or a task.
 pub(crate) fn stream_line(report: &StepReport) -> Vec<u8> {
     let mut value = object("recovery_event", []);
@@ -76,7 +83,7 @@ pub(crate) fn recovery_entries(recovery: &Recovery, at_risk: Option<&[RiskyWorkt
     let mut entries = vec![
         ("applied", Value::Bool(recovery.applied)),
         ("findings", recovery.findings.iter().map(finding).collect()),
-        ("steps", recovery.steps.iter().map(step).collect()),
+        ("steps", recovery.steps.iter().map(step_with_risk).collect()),
         ("resumable", recovery.resumable.iter().map(|task| Value::String(task.to_string())).collect()),
         ("restored_reports", recovery.restored_reports.iter().map(|run| Value::String(run.to_string())).collect()),
         ("needs_person", Value::from(recovery.needs_person)),
@@ -86,19 +93,51 @@ pub(crate) fn recovery_entries(recovery: &Recovery, at_risk: Option<&[RiskyWorkt
 }
 
 fn risk(risky: &RiskyWorktree) -> Value {
-    let (changed, untracked, problem) = match &risky.dirt {
+    let mut fields = Map::new();
+    fields.insert("path".to_owned(), Value::from(risky.path.display().to_string()));
+    fields.extend(at_risk(&risky.at_risk));
+    fields.insert("ours".to_owned(), Value::from(risky.ours));
+    fields.insert("orphaned".to_owned(), Value::from(risky.orphaned));
+    Value::Object(fields)
+}
+
+fn at_risk(risk: &AtRisk) -> Map<String, Value> {
+    let (changed, untracked, problem) = match &risk.dirt {
         Dirt::Clean => (0, 0, None),
         Dirt::Dirty { changed, untracked } => (*changed, *untracked, None),
         Dirt::Unreadable(why) => (0, 0, Some(why.clone())),
     };
-    json!({
-        "path": risky.path.display().to_string(),
-        "changed": changed,
-        "untracked": untracked,
-        "unpushed": risky.unpushed,
-        "ours": risky.ours,
-        "problem": problem,
-    })
+    let process = |one: &StandingProcess| json!({"pid": one.pid, "name": one.name, "directory": one.directory.display().to_string()});
+    let fields = [
+        ("changed", Value::from(changed)),
+        ("untracked", Value::from(untracked)),
+        ("unpushed", Value::from(risk.unpushed)),
+        ("locked", Value::from(risk.locked)),
+        ("processes", risk.processes.iter().map(process).collect()),
+        ("problem", Value::from(problem)),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What is at risk at a place, in words; nothing if nothing is.
+fn risk_words(risk: &AtRisk) -> String {
+    let mut words = match &risk.dirt {
+        Dirt::Clean => Vec::new(),
+        Dirt::Dirty { changed, untracked } => vec![format!("{changed} changed, {untracked} untracked")],
+        Dirt::Unreadable(why) => vec![format!("cannot be read: {why}")],
+    };
+    match risk.unpushed {
+        Some(0) => {}
+        Some(1) => words.push("1 commit on no remote".to_owned()),
+        Some(commits) => words.push(format!("{commits} commits on no remote")),
+        None => words.push("nobody can tell which commits are on a remote".to_owned()),
+    }
+    if risk.locked {
+        words.push("locked by git".to_owned());
+    }
+    let processes = risk.processes.iter().map(|one| format!("process {} ({}) stands there", one.pid, one.name));
+    words.extend(processes.take(3));
+    words.join("; ")
 }
 
 /// A recovery in words: for each thing that it is about what was found, what was done, and what a person can do next.
@@ -115,19 +154,20 @@ pub(crate) fn recovery_text(recovery: &Recovery, at_risk: Option<&[RiskyWorktree
         }
         for report in &subject.steps {
             let _ = writeln!(text, "    {:<7} {}", verb(report.outcome), line(&report.message));
+            if let Some(risk) = report.at_risk.as_ref().filter(|_| report.outcome != StepOutcome::Done) {
+                let words = risk_words(risk);
+                let words = if words.is_empty() { "nothing" } else { words.as_str() };
+                let _ = writeln!(text, "    {:<7} {}", "at risk", line(words));
+            }
         }
         for advice in next(&subject, recovery) {
             let _ = writeln!(text, "    {:<7} {}", "next", line(&advice));
         }
     }
     for risky in at_risk.unwrap_or_default() {
-        let words = match &risky.dirt {
-            Dirt::Clean => String::new(),
-            Dirt::Dirty { changed, untracked } => format!("{changed} changed, {untracked} untracked; "),
-            Dirt::Unreadable(why) => format!("cannot be read: {why}; "),
-        };
-        let path = risky.path.display().to_string();
-        let _ = writeln!(text, "at risk: {}: {}{} commits on no remote", line(&path), line(&words), risky.unpushed);
+        let orphaned = if risky.orphaned { "no record names it; " } else { "" };
+        let (path, words) = (risky.path.display().to_string(), risk_words(&risky.at_risk));
+        let _ = writeln!(text, "at risk: {}: {orphaned}{}", line(&path), line(&words));
     }
     if recovery.needs_person > 0 {
         let verb = if recovery.needs_person == 1 { "needs" } else { "need" };
@@ -248,11 +288,11 @@ fn environment_key(run: &RunId, environment: &EnvironmentId) -> String {
 
 /// What a person can do next about one thing, as commands; nothing where all has been done.
 fn next(subject: &Subject<'_>, recovery: &Recovery) -> Vec<String> {
-    let over = |names: [&str; 2]| {
+    let over = |names: &[&str]| {
         subject.steps.iter().any(|report| report.outcome == StepOutcome::Done && names.contains(&report.step.name()))
     };
-    let (recreated, resumed) =
-        (over(["recreate_environment", "clean_environment"]), over(["schedule_resume", "run_task"]));
+    let recreated = over(&["recreate_environment", "clean_environment", "clean_unnamed_worktree"]);
+    let resumed = over(&["schedule_resume", "run_task"]);
     let mut advice: Vec<String> = Vec::new();
     for finding in &subject.findings {
         let Some(run) = finding.run.as_ref() else { continue };
@@ -276,6 +316,10 @@ fn next(subject: &Subject<'_>, recovery: &Recovery) -> Vec<String> {
                 }
                 format!("git tether resume {name}, or git tether recover --resume for all")
             }
+            // A worktree that no record names may be of a run that is not there to be asked for.
+            FindingCode::EnvironmentOrphaned if !recreated && !is_recorded(finding) => {
+                "git tether recover --clean saves it, and removes it".to_owned()
+            }
             FindingCode::EnvironmentOrphaned if !recreated => {
                 format!("git tether recover --clean --run {run} saves it, and removes it")
             }
@@ -289,6 +333,11 @@ fn next(subject: &Subject<'_>, recovery: &Recovery) -> Vec<String> {
         }
     }
     advice
+}
+
+/// Whether a record names the environment that was found.
+fn is_recorded(finding: &Finding) -> bool {
+    finding.evidence.iter().any(|(name, _)| name == "recorded_state")
 }
 
 fn gate_of(finding: &Finding) -> &str {

@@ -116,7 +116,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Takes a lease back, with the reason; the environment is ready again unless its life is over.
+    /// Takes a lease back, with the reason; the environment is ready again unless its life is over. One that is being put back or
+    /// taken away stays so: its place is not whole, whoever held it, and only whoever finishes that may say otherwise.
     pub(super) fn release_lease(&mut self, id: &EnvironmentId, reason: &str) -> Result<(), RefusedTransition> {
         if self.read_environment(id)?.held_lease().is_none() {
             return Ok(());
@@ -127,7 +128,12 @@ impl<'a> Draft<'a> {
             lease.released_at = Some(at);
             lease.release_reason = Some(reason.to_owned());
         }
-        if !environment.state.is_gone() && environment.state != EnvironmentState::Failed {
+        let stays = environment.state.is_gone()
+            || matches!(
+                environment.state,
+                EnvironmentState::Failed | EnvironmentState::Recovering | EnvironmentState::Cleaning
+            );
+        if !stays {
             environment.state = EnvironmentState::Ready;
         }
         Ok(())

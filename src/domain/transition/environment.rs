@@ -75,8 +75,7 @@ pub(super) fn adopt(
 ) -> Result<(), RefusedTransition> {
     let environment = draft.environment(id)?;
     environment.spec = spec.clone();
-    if environment.state.is_half_made() || environment.state.is_gone() || environment.state == EnvironmentState::Failed
-    {
+    if environment.state.is_unfinished() || environment.state.is_gone() {
         environment.state = EnvironmentState::Ready;
     }
     well_again(draft, id)

@@ -197,7 +197,7 @@ proptest! {
             let place = scene.seen.places.get(&(run.clone(), environment.clone()));
             let untouchable = matches!(place, None | Some(PlaceSeen::Unknown(_) | PlaceSeen::Elsewhere(_)));
             prop_assert!(!untouchable, "{step:?} at {place:?}");
-            if matches!(step, Step::CleanEnvironment { .. }) && !known.state.is_half_made() {
+            if matches!(step, Step::CleanEnvironment { .. }) && !known.state.is_unfinished() {
                 prop_assert!(!matches!(place, Some(PlaceSeen::There { locked: true, .. })), "{step:?} at {place:?}");
                 prop_assert!(!known.held_lease().is_some_and(|lease| may_live(&scene, &lease.session)));
             }

@@ -14,6 +14,7 @@ mod contents;
 
 mod directory;
 mod exact;
+mod held_branch;
 mod index_lines;
 mod large_file;
 mod layout;
@@ -42,6 +43,7 @@ use std::path::PathBuf;
 
 pub use contents::{Content, ContentStatus, contents};
 pub use directory::save_directory;
+pub use held_branch::{HeldBranch, find_held_branch};
 pub use patterns::DEFAULT_EXCLUDES;
 pub use place::WorktreePlace;
 

@@ -157,7 +157,7 @@ fn a_lease_is_taken_only_on_what_is_there() {
 }
 
 #[test]
-fn a_released_lease_leaves_the_environment_ready_unless_it_has_ended() {
+fn a_released_lease_leaves_the_environment_ready_unless_it_has_ended_or_is_half_done() {
     for state in EnvironmentState::ALL {
         let leased = RunEvent::EnvironmentLeased { environment: environment_id("e"), lease: lease("s", None) };
         let new = new_environment("e", ExecutionMode::GitWorktree);
@@ -166,7 +166,7 @@ fn a_released_lease_leaves_the_environment_ready_unless_it_has_ended() {
         let released = RunEvent::LeaseReleased { environment: environment_id("e"), reason: "dead".to_owned() };
         let view = after(&view, [released]);
         let environment = &view.environments[&environment_id("e")];
-        let stays = ["archived", "removed", "failed"].contains(&state.name());
+        let stays = ["archived", "removed", "failed", "recovering", "cleaning"].contains(&state.name());
         assert_eq!(environment.state, if stays { *state } else { EnvironmentState::Ready });
         assert_eq!(environment.lease.as_ref().and_then(|lease| lease.release_reason.as_deref()), Some("dead"));
         assert!(environment.held_lease().is_none());
