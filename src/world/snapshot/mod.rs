@@ -15,9 +15,11 @@ mod contents;
 mod directory;
 mod exact;
 mod index_lines;
+mod interrupted;
 mod large_file;
 mod layout;
 mod operation;
+mod own_refs;
 mod patterns;
 mod place;
 mod restore;
@@ -42,6 +44,7 @@ use std::path::PathBuf;
 
 pub use contents::{Content, ContentStatus, contents};
 pub use directory::save_directory;
+pub use interrupted::{Interrupted, find_interrupted};
 pub use patterns::DEFAULT_EXCLUDES;
 pub use place::WorktreePlace;
 
@@ -116,6 +119,9 @@ pub struct Saved {
     pub unchanged: bool,
     /// Whether nothing differs from the base: not a file, not the index, nothing that was not saved, no operation in progress.
     pub clean: bool,
+    /// Whether a fresh checkout of the base would be the same: clean, and without flags in the index, sparse patterns, settings or refs
+    /// of the worktree's own, or bytes that a checkout would not give.
+    pub as_checked_out: bool,
 }
 
 /// What somebody should know about a snapshot.
@@ -189,6 +195,14 @@ pub enum SaveError {
     /// HEAD could not be read.
     #[error("could not read HEAD of {}", path.display())]
     Head {
+        /// The git directory.
+        path: PathBuf,
+        /// What failed.
+        source: Cause,
+    },
+    /// The refs of the worktree's own (of an operation in progress, say) could not be read.
+    #[error("could not read the refs of {}", path.display())]
+    OwnRefs {
         /// The git directory.
         path: PathBuf,
         /// What failed.

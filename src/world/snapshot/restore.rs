@@ -7,6 +7,7 @@ use super::content::{any_set, converting_attributes, converts_by_settings, pipel
 use super::index_lines::{IndexLine, IndexLines};
 use super::layout::{StatRules, Symlinks};
 use super::operation::is_operation_file;
+use super::own_refs::write_own_refs;
 use super::patterns::Patterns;
 use super::place::{open_repository, read_head, read_index};
 use super::restore_error::RestoreError;
@@ -140,7 +141,7 @@ fn restore_worktree(place: &WorktreePlace, snapshot: ObjectId, trust: Trust) -> 
         }
     }
     match trust {
-        Trust::Own => write_operation(place, &state)?,
+        Trust::Own => write_operation(place, &repository, &state)?,
         Trust::Foreign if state.operation.is_empty() => {}
         Trust::Foreign => writer.done.warnings.push(RestoreWarning::OperationLeftOut),
     }
@@ -378,16 +379,17 @@ impl Smudger {
     }
 }
 
-fn write_operation(place: &WorktreePlace, state: &State) -> Result<(), RestoreError> {
+fn write_operation(place: &WorktreePlace, repository: &gix::Repository, state: &State) -> Result<(), RestoreError> {
     let failed = |path: &BString| {
         let path = path.clone();
         move |source| RestoreError::Write { path, source }
     };
+    if let Some(path) = state.operation.keys().find(|path| !is_operation_file(path)) {
+        return Err(RestoreError::RefusedName { path: path.clone() });
+    }
+    let files = write_own_refs(repository, &place.git_dir, &state.operation)?;
     let mut destination = Destination::open(&place.git_dir).map_err(failed(&".git".into()))?;
-    for (path, bytes) in &state.operation {
-        if !is_operation_file(path) {
-            return Err(RestoreError::RefusedName { path: path.clone() });
-        }
+    for (path, bytes) in files {
         destination.write(path.as_bstr(), EntryKind::Blob, bytes, Existing::Replace).map_err(failed(path))?;
     }
     Ok(())

@@ -98,7 +98,7 @@ pub fn save_vanished(
         presence,
         staged,
         flagged,
-        operation: operation::read_operation(git_dir)?,
+        operation: operation::read_operation(&repository, git_dir)?,
         changes,
         readings: BTreeMap::new(),
         warnings: Vec::new(),
@@ -160,7 +160,7 @@ fn draft_worktree(
         origin: Origin::Worktree,
         head,
         presence,
-        operation: operation::read_operation(&place.git_dir)?,
+        operation: operation::read_operation(repository, &place.git_dir)?,
         changes: staged.iter().map(|(path, staged)| (path.clone(), (staged.head, staged.plain()))).collect(),
         staged,
         flagged,
@@ -257,6 +257,11 @@ impl Draft {
         present.map(size).sum()
     }
 
+    fn is_as_checked_out(&self) -> bool {
+        let exact = self.readings.values().all(|reading| reading.raw.is_none());
+        self.is_clean() && self.flagged.is_empty() && exact && !operation::is_arranged(&self.operation)
+    }
+
     fn is_clean(&self) -> bool {
         let same = self.changes.values().all(|(head, now)| head == now);
         same && self.staged.is_empty() && self.not_saved.is_empty() && !operation::is_in_progress(&self.operation)
@@ -275,7 +280,7 @@ pub(super) fn finish(
     draft.warnings.dedup();
     draft.not_saved.sort();
     draft.not_saved.dedup();
-    let clean = draft.is_clean();
+    let (clean, as_checked_out) = (draft.is_clean(), draft.is_as_checked_out());
     draft.changes.retain(|_, (head, now)| head != now);
     // A previous snapshot that cannot be read is no reason not to save.
     let previous = options.previous.and_then(|id| Some((id, know_previous(repository, id, &draft.changes).ok()?)));
@@ -296,6 +301,7 @@ pub(super) fn finish(
         ignored: draft.ignored,
         unchanged: false,
         clean,
+        as_checked_out,
         warnings: std::mem::take(&mut draft.warnings),
         not_saved: std::mem::take(&mut draft.not_saved),
     };

@@ -140,8 +140,8 @@ pub(super) struct State {
     pub(super) raw: BTreeMap<BString, Leaf>,
 }
 
-/// Reads the tree of a state commit.
-pub(super) fn read_state(repository: &gix::Repository, tree: ObjectId) -> Result<State, SaveError> {
+/// The files of a state commit's tree, but for `objects/`.
+fn read_files(repository: &gix::Repository, tree: ObjectId) -> Result<BTreeMap<BString, Leaf>, SaveError> {
     let mut files = BTreeMap::new();
     for entry in read_tree(repository, tree)?.entries {
         let below = match entry.mode.kind() {
@@ -154,24 +154,35 @@ pub(super) fn read_state(repository: &gix::Repository, tree: ObjectId) -> Result
         };
         leaves(repository, below, entry.filename.as_bstr(), &mut files)?;
     }
+    Ok(files)
+}
+
+fn read_blob(repository: &gix::Repository, leaf: Leaf) -> Result<Vec<u8>, SaveError> {
+    Ok(repository.find_blob(leaf.id).map_err(unreadable_object(leaf.id))?.take_data())
+}
+
+fn operation_among(repository: &gix::Repository, files: &BTreeMap<BString, Leaf>) -> Result<OperationFiles, SaveError> {
+    let named = files.iter().filter_map(|(path, leaf)| Some((path.strip_prefix(OPERATION.as_bytes())?, *leaf)));
+    named.map(|(name, leaf)| Ok((name.into(), read_blob(repository, leaf)?))).collect()
+}
+
+/// The files of an operation in progress in the tree of a state commit.
+pub(super) fn read_operation_files(repository: &gix::Repository, tree: ObjectId) -> Result<OperationFiles, SaveError> {
+    operation_among(repository, &read_files(repository, tree)?)
+}
+
+/// Reads the tree of a state commit.
+pub(super) fn read_state(repository: &gix::Repository, tree: ObjectId) -> Result<State, SaveError> {
+    let files = read_files(repository, tree)?;
     let invalid =
         |what: &str| SaveError::Object { id: tree, source: Cause::from(format!("its {what} is not readable")) };
-    let blob = |leaf: &Leaf| -> Result<Vec<u8>, SaveError> {
-        Ok(repository.find_blob(leaf.id).map_err(unreadable_object(leaf.id))?.take_data())
-    };
-    let named = |name: &str| files.get(name.as_bytes().as_bstr()).ok_or_else(|| invalid(name));
-    let facts: StateFacts = serde_json::from_slice(&blob(named(STATE)?)?).map_err(|_| invalid(STATE))?;
+    let named = |name: &str| files.get(name.as_bytes().as_bstr()).copied().ok_or_else(|| invalid(name));
+    let blob = |name: &str| read_blob(repository, named(name)?);
+    let facts: StateFacts = serde_json::from_slice(&blob(STATE)?).map_err(|_| invalid(STATE))?;
     if facts.schema.split('/').nth(1) != SCHEMA.split('/').nth(1) {
         return Err(invalid("schema"));
     }
-    let lines = index_lines::decode(&blob(named(INDEX)?)?).ok_or_else(|| invalid(INDEX))?;
-    let (mut operation, mut raw) = (OperationFiles::new(), BTreeMap::new());
-    for (path, leaf) in &files {
-        if let Some(name) = path.strip_prefix(OPERATION.as_bytes()) {
-            operation.insert(name.into(), blob(leaf)?);
-        } else if let Some(name) = path.strip_prefix(RAW.as_bytes()) {
-            raw.insert(name.into(), *leaf);
-        }
-    }
-    Ok(State { facts, lines, operation, raw })
+    let lines = index_lines::decode(&blob(INDEX)?).ok_or_else(|| invalid(INDEX))?;
+    let raw = files.iter().filter_map(|(path, leaf)| Some((path.strip_prefix(RAW.as_bytes())?.into(), *leaf)));
+    Ok(State { facts, lines, operation: operation_among(repository, &files)?, raw: raw.collect() })
 }
