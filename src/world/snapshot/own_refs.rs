@@ -3,12 +3,15 @@
 //! Owns: which refs belong to a worktree's state, as the files that they are where refs are files. Must not know: what git does with
 //! them. Invariant: no other ref is read or written.
 
-use super::operation::OperationFiles;
 use super::place::refs_need_git;
 use super::{RestoreError, SaveError};
 use crate::git::Git;
 use gix::bstr::{BString, ByteSlice};
+use std::collections::BTreeMap;
 use std::path::Path;
+
+/// Files of a git directory by their path in it.
+type Files = BTreeMap<BString, Vec<u8>>;
 
 /// Refs that stand beside HEAD.
 const BESIDE_HEAD: &[&str] = &[
@@ -30,11 +33,7 @@ fn is_own_ref(name: &[u8]) -> bool {
 }
 
 /// Adds the refs of the worktree with the git directory `git_dir`, each as its file would be.
-pub(super) fn read_own_refs(
-    repository: &gix::Repository,
-    git_dir: &Path,
-    into: &mut OperationFiles,
-) -> Result<(), SaveError> {
+pub(super) fn read_own_refs(repository: &gix::Repository, git_dir: &Path, into: &mut Files) -> Result<(), SaveError> {
     if !refs_need_git(repository) {
         return Ok(());
     }
@@ -57,7 +56,7 @@ pub(super) fn read_own_refs(
 pub(super) fn write_own_refs<'f>(
     repository: &gix::Repository,
     git_dir: &Path,
-    files: &'f OperationFiles,
+    files: &'f Files,
 ) -> Result<Vec<(&'f BString, &'f Vec<u8>)>, RestoreError> {
     if !refs_need_git(repository) {
         return Ok(files.iter().collect());
