@@ -326,9 +326,7 @@ fn know_previous(
     let parts = state::read_parts(repository, id)?;
     let mut pending = Pending::new(repository.object_hash());
     pending.know_all(repository, parts.state_tree)?;
-    for path in changes.keys() {
-        pending.know_path(repository, parts.tree, path.as_bstr())?;
-    }
+    pending.know_paths(repository, parts.tree, changes.keys().map(|path| path.as_bstr()))?;
     Ok((parts, pending))
 }
 

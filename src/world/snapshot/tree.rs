@@ -126,23 +126,26 @@ impl Pending {
         self.known.contains(&id)
     }
 
-    /// Says that the trees on the way to `path` in the tree `root` are reachable, and what stands at it.
-    pub(super) fn know_path(
+    /// Says that the trees on the way to `paths` in the tree `root` are reachable, and what stands at them. Each tree is read once,
+    /// however many of the paths are below it.
+    pub(super) fn know_paths<'p>(
         &mut self,
         repository: &gix::Repository,
         root: ObjectId,
-        path: &BStr,
+        paths: impl Iterator<Item = &'p BStr>,
     ) -> Result<(), SaveError> {
-        let mut tree = root;
-        for name in path.split(|&byte| byte == b'/') {
-            self.know(tree);
-            let entries = read_tree(repository, tree)?.entries;
-            let Some(entry) = entries.into_iter().find(|entry| entry.filename == name) else { return Ok(()) };
+        self.know(root);
+        let mut below: BTreeMap<&BStr, Vec<&BStr>> = BTreeMap::new();
+        for path in paths {
+            let (name, rest) = path.split_once_str("/").unwrap_or((path, b""));
+            below.entry(name.as_bstr()).or_default().extend(Some(rest.as_bstr()).filter(|rest| !rest.is_empty()));
+        }
+        for entry in read_tree(repository, root)?.entries {
+            let Some(rest) = below.get(entry.filename.as_bstr()) else { continue };
             self.know(entry.oid);
-            if !entry.mode.is_tree() {
-                return Ok(());
+            if entry.mode.is_tree() && !rest.is_empty() {
+                self.know_paths(repository, entry.oid, rest.iter().copied())?;
             }
-            tree = entry.oid;
         }
         Ok(())
     }
