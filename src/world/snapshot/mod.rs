@@ -22,6 +22,7 @@ mod operation;
 mod own_refs;
 mod patterns;
 mod place;
+mod regular_file;
 mod restore;
 mod restore_error;
 mod restore_index;

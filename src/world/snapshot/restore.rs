@@ -3,13 +3,14 @@
 //! Owns: the order of a restore, and what it refuses. Must not know: refs, branches, who asked. Invariant: what stands in the target and
 //! is not a clean tracked file is never overwritten, and what came from elsewhere starts no program.
 
-use super::content::{any_set, converting_attributes, converts_by_settings, pipeline, smudge};
+use super::content::{LARGE, any_set, converting_attributes, converts_by_settings, is_guess, pipeline, smudge};
 use super::index_lines::{IndexLine, IndexLines};
 use super::layout::{StatRules, Symlinks};
 use super::operation::is_operation_file;
 use super::own_refs::write_own_refs;
 use super::patterns::Patterns;
 use super::place::{open_repository, read_head, read_index};
+use super::regular_file::holds_nul;
 use super::restore_error::RestoreError;
 use super::restore_index::{index_stat, write_index};
 use super::state::{self, Origin, SnapshotParts, State};
@@ -17,6 +18,7 @@ use super::tree::{Leaf, leaves};
 use super::walk::{Ground, walk};
 use super::write_files::{Destination, Existing, check_path};
 use super::{SaveError, WorktreePlace};
+use crate::git::Git;
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::filter::plumbing::Pipeline;
@@ -24,6 +26,7 @@ use gix::index::entry::{Flags, Mode, Stat as IndexStat};
 use gix::objs::tree::EntryKind;
 use rustix::fs::Stat;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 /// Where saved work is put.
@@ -331,12 +334,48 @@ impl Writer<'_> {
         if let (Filters::On(smudger), EntryKind::Link) = (&self.filters, kind) {
             kind = if smudger.symlinks == Symlinks::AsFiles { EntryKind::Blob } else { kind };
         }
-        let bytes = self.bytes(path, leaf)?;
         self.done.written += 1;
+        let mut existing = existing;
+        if kind != EntryKind::Link && self.is_large(path, leaf) {
+            if self.stream(path, leaf, existing)? {
+                return self.destination.stat(path).map(Some).map_err(failed);
+            }
+            existing = Existing::Replace;
+        }
+        let bytes = self.bytes(path, leaf)?;
         let written = self.destination.write(path, kind, &bytes, existing);
         // Git may call raw bytes clean by their stat data alone: it must not look at them just since they are new.
         let stat = if self.raw.contains_key(path) { written.and_then(|_| self.destination.age(path)) } else { written };
         stat.map(Some).map_err(failed)
+    }
+
+    /// Whether a content is too large to hold in memory and need not be, as far as the rules of its path tell.
+    fn is_large(&mut self, path: &BStr, leaf: Leaf) -> bool {
+        let large = self.repository.find_header(leaf.id).is_ok_and(|header| header.size() > LARGE);
+        large
+            && !self.raw.contains_key(path)
+            && match &mut self.filters {
+                Filters::Off => true,
+                Filters::On(smudger) => !smudger.converts(path, self.repository) || is_guess(&smudger.outcome),
+            }
+    }
+
+    /// Writes a content without holding it; false if it turned out to be one that the rules of its path convert.
+    fn stream(&mut self, path: &BStr, leaf: Leaf, existing: Existing) -> Result<bool, RestoreError> {
+        let failed = |source| RestoreError::Write { path: path.to_owned(), source };
+        let file = self.destination.create(path, leaf.kind, existing).map_err(failed)?;
+        let mut written = file.try_clone().map_err(failed)?;
+        let git = Git::in_git_dir(self.repository.common_dir()).with_setting("core.bigFileThreshold=1m");
+        git.run_into(["cat-file", "blob", &leaf.id.to_string()], file)
+            .map_err(|error| failed(std::io::Error::other(error)))?;
+        let converts = match &mut self.filters {
+            Filters::Off => false,
+            Filters::On(smudger) => smudger.converts(path, self.repository),
+        };
+        if !converts {
+            return Ok(true);
+        }
+        written.rewind().and_then(|()| holds_nul(written)).map_err(failed)
     }
 
     fn bytes(&mut self, path: &BStr, leaf: Leaf) -> Result<Vec<u8>, RestoreError> {
