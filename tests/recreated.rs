@@ -115,6 +115,18 @@ fn what_was_in_progress_goes_on() {
 }
 
 #[test]
+fn a_resolved_conflict_can_be_taken_back() {
+    for format in ["sha1", "sha256"] {
+        let scene = Scene::new(&[&format!("--object-format={format}")]);
+        in_conflict(&scene, "git merge -q theirs");
+        scene.shell("echo resolved > a; git add a");
+        scene.assert_comes_back(Loss::Everything);
+        scene.shell("git checkout -q -m a");
+        assert!(scene.shell("cat a").contains("<<<<<<<"));
+    }
+}
+
+#[test]
 fn a_rebase_whose_branch_has_moved_on_is_rescued() {
     let scene = Scene::new(&[]);
     in_conflict(&scene, "git rebase -q theirs");

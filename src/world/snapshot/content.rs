@@ -14,7 +14,7 @@ use gix::filter::plumbing::Pipeline;
 use gix::filter::plumbing::pipeline::CrlfRoundTripCheck;
 use gix::filter::plumbing::pipeline::convert::{to_worktree, to_worktree::UnknownEncoding};
 use gix::index::State;
-use gix::index::entry::Mode;
+use gix::index::entry::{Flags, Mode};
 use gix::objs::Kind;
 use gix::objs::tree::EntryKind;
 use rustix::fs::{FileType, Stat};
@@ -273,6 +273,14 @@ pub(super) enum Filtering {
 }
 
 impl Reading {
+    /// Whether the content is that of `entry`, but git calls it modified: it looks at the size first, at what the filters make of it not.
+    #[allow(clippy::cast_possible_truncation, reason = "the index keeps the low 32 bits")]
+    pub(super) fn differs_by_size_alone(&self, entry: &gix::index::Entry) -> bool {
+        let looked_at = !entry.flags.intersects(Flags::ASSUME_VALID | Flags::SKIP_WORKTREE | Flags::INTENT_TO_ADD);
+        let same = super::staged::index_line(entry).leaf == self.leaf && entry.stage_raw() == 0;
+        looked_at && same && entry.stat.size != 0 && entry.stat.size != self.mark.size() as u32
+    }
+
     fn new(leaf: Leaf, held: Held, mark: FileMark) -> Self {
         Self {
             leaf,

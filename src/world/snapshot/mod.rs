@@ -5,7 +5,8 @@
 //! nothing outside the target, nothing named `.git`, and nothing through a symlink.
 //!
 //! A snapshot commit's tree is the worktree's content as git would store it. Its parents are the HEAD it stood on (if there is one) and
-//! a *state* commit, whose tree holds `state.json`, `index` (what the index says beyond HEAD), `objects/` (what the index names and HEAD
+//! a *state* commit, whose tree holds `state.json`, `index` (what the index says beyond HEAD), `resolved` (conflicts that
+//! it remembers), `objects/` (what the index names and HEAD
 //! does not reach), `operation/` (the files of a merge, rebase, ... in progress) and `raw/` (bytes that would not survive the path's
 //! filters). Limits: empty directories and permission bits other than "executable" are not kept, and submodules only by their commit.
 
@@ -23,6 +24,7 @@ mod own_refs;
 mod patterns;
 mod place;
 mod regular_file;
+mod resolve_undo;
 mod restore;
 mod restore_error;
 mod restore_index;

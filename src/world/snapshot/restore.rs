@@ -160,7 +160,12 @@ fn read_target(
 ) -> Result<BTreeMap<BString, Leaf>, RestoreError> {
     let mut files = BTreeMap::new();
     leaves(repository, parts.tree, b"".as_bstr(), &mut files)?;
-    let names = files.keys().chain(state.lines.keys()).chain(state.raw.keys()).chain(state.operation.keys());
+    let names = files
+        .keys()
+        .chain(state.lines.keys())
+        .chain(state.resolved.keys())
+        .chain(state.raw.keys())
+        .chain(state.operation.keys());
     match names.into_iter().find(|path| check_path(path.as_bstr()).is_err()) {
         Some(path) => Err(RestoreError::RefusedName { path: path.clone() }),
         None => Ok(files),

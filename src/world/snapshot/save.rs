@@ -11,6 +11,7 @@ use super::layout::StatRules;
 use super::operation::{self, OperationFiles};
 use super::patterns::Patterns;
 use super::place::{FileMark, Head, WorktreePlace, open_repository, read_head, read_index};
+use super::resolve_undo::read_resolved;
 use super::staged::{StagedPaths, find_flagged, find_staged};
 use super::state::{self, IndexPresence, Origin, SnapshotParts, StateFacts};
 use super::submodule::look_at_submodule;
@@ -40,6 +41,7 @@ pub(super) struct Draft {
     pub(super) presence: IndexPresence,
     pub(super) staged: StagedPaths,
     pub(super) flagged: BTreeMap<BString, IndexLine>,
+    pub(super) resolved: IndexLines,
     pub(super) operation: OperationFiles,
     /// What stands at a path in HEAD and in the worktree, where that may differ.
     pub(super) changes: Changes,
@@ -98,6 +100,7 @@ pub fn save_vanished(
         presence,
         staged,
         flagged,
+        resolved: index.as_ref().map_or_else(|| Ok(IndexLines::new()), |index| read_resolved(git_dir, index))?,
         operation: operation::read_operation(&repository, git_dir)?,
         changes,
         readings: BTreeMap::new(),
@@ -160,6 +163,7 @@ fn draft_worktree(
         origin: Origin::Worktree,
         head,
         presence,
+        resolved: read_resolved(&place.git_dir, &index)?,
         operation: operation::read_operation(repository, &place.git_dir)?,
         changes: staged.iter().map(|(path, staged)| (path.clone(), (staged.head, staged.plain()))).collect(),
         staged,
@@ -190,7 +194,13 @@ impl Draft {
             self.change(path(at), Some(entry_leaf(at)), None);
         }
         for &at in &found.changed {
-            let now = self.readings.get(&path(at)).map(|reading| reading.leaf);
+            let reading = self.readings.get(&path(at));
+            let now = reading.map(|reading| reading.leaf);
+            if reading.is_some_and(|reading| reading.differs_by_size_alone(&index.entries()[at])) {
+                let plain = super::staged::index_line(&index.entries()[at]);
+                let staged = self.staged.get_mut(&path(at)).and_then(|staged| staged.lines.first_mut());
+                staged.unwrap_or_else(|| self.flagged.entry(path(at)).or_insert(plain)).other_size = true;
+            }
             self.change(path(at), Some(entry_leaf(at)), now);
         }
         for path in &found.untracked {
@@ -310,9 +320,9 @@ pub(super) fn finish(
         return Ok(Saved { commit: id, unchanged: true, ..saved });
     }
     let subject = subject(&draft, saved.files);
-    let state = add_commit(&mut pending, parts.state_tree, &parts.state_parents, "worktree state\n", options)?;
+    let state = pending.add_commit(parts.state_tree, &parts.state_parents, "worktree state\n", options)?;
     let parents: Vec<_> = parts.base.into_iter().chain([state]).collect();
-    saved.commit = add_commit(&mut pending, parts.tree, &parents, &subject, options)?;
+    saved.commit = pending.add_commit(parts.tree, &parents, &subject, options)?;
     saved.bytes = pending.write(sink)?;
     Ok(saved)
 }
@@ -387,7 +397,8 @@ fn add_trees(
     let named = draft.staged.iter().flat_map(|(path, staged)| {
         staged.lines.iter().filter(|line| Some(line.leaf) != staged.head).map(move |line| (path.clone(), line.leaf))
     });
-    for (path, leaf) in named.collect::<Vec<_>>() {
+    let remembered = draft.resolved.iter().flat_map(|(path, lines)| lines.iter().map(|line| (path.clone(), line.leaf)));
+    for (path, leaf) in named.chain(remembered).collect::<Vec<_>>() {
         if leaf.kind != EntryKind::Commit && !keep_object(repository, pending, leaf.id, Kind::Blob, &mut state_files)? {
             draft.warnings.push(Warning::MissingObject(path, leaf.id));
         }
@@ -404,6 +415,10 @@ fn add_trees(
     let blob = |id| Some(Leaf { kind: EntryKind::Blob, id });
     let index = pending.add(Kind::Blob, index_lines::encode(&draft.lines()))?;
     state_files.insert(state::INDEX.into(), blob(index));
+    if !draft.resolved.is_empty() {
+        let resolved = pending.add(Kind::Blob, index_lines::encode(&draft.resolved))?;
+        state_files.insert(state::RESOLVED.into(), blob(resolved));
+    }
     let facts = pending.add(Kind::Blob, draft.facts(raw_files).encode()?)?;
     state_files.insert(state::STATE.into(), blob(facts));
     let state_tree = pending.edit(repository, None, state_files.into_iter())?;
@@ -470,28 +485,4 @@ fn subject(draft: &Draft, files: usize) -> String {
         Origin::VanishedWorktree => format!("what git held of a vanished worktree on {stood_on}: {files}\n"),
         Origin::Directory => format!("saved directory: {files}\n"),
     }
-}
-
-fn add_commit(
-    pending: &mut Pending,
-    tree: ObjectId,
-    parents: &[ObjectId],
-    message: &str,
-    options: &SaveOptions,
-) -> Result<ObjectId, SaveError> {
-    let who = gix::actor::Signature {
-        name: options.name.as_str().into(),
-        email: options.email.as_str().into(),
-        time: gix::date::Time { seconds: options.seconds, offset: 0 },
-    };
-    let commit = gix::objs::Commit {
-        tree,
-        parents: parents.iter().copied().collect(),
-        author: who.clone(),
-        committer: who,
-        encoding: None,
-        message: message.into(),
-        extra_headers: Vec::new(),
-    };
-    pending.add_encoded(Kind::Commit, &commit)
 }

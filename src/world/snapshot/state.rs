@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 pub(super) const SCHEMA: &str = "tether.snapshot/1";
 pub(super) const STATE: &str = "state.json";
 pub(super) const INDEX: &str = "index";
+pub(super) const RESOLVED: &str = "resolved";
 pub(super) const OBJECTS: &str = "objects/";
 pub(super) const OPERATION: &str = "operation/";
 pub(super) const RAW: &str = "raw/";
@@ -136,6 +137,7 @@ pub(super) fn read_parts(repository: &gix::Repository, id: ObjectId) -> Result<S
 pub(super) struct State {
     pub(super) facts: StateFacts,
     pub(super) lines: IndexLines,
+    pub(super) resolved: IndexLines,
     pub(super) operation: OperationFiles,
     pub(super) raw: BTreeMap<BString, Leaf>,
 }
@@ -183,6 +185,10 @@ pub(super) fn read_state(repository: &gix::Repository, tree: ObjectId) -> Result
         return Err(invalid("schema"));
     }
     let lines = index_lines::decode(&blob(INDEX)?).ok_or_else(|| invalid(INDEX))?;
+    let resolved = match files.get(RESOLVED.as_bytes().as_bstr()) {
+        Some(leaf) => index_lines::decode(&read_blob(repository, *leaf)?).ok_or_else(|| invalid(RESOLVED))?,
+        None => IndexLines::new(),
+    };
     let raw = files.iter().filter_map(|(path, leaf)| Some((path.strip_prefix(RAW.as_bytes())?.into(), *leaf)));
-    Ok(State { facts, lines, operation: operation_among(repository, &files)?, raw: raw.collect() })
+    Ok(State { facts, lines, resolved, operation: operation_among(repository, &files)?, raw: raw.collect() })
 }

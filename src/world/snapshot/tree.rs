@@ -3,7 +3,7 @@
 //! Owns: the differences between two trees, and the list of objects that a snapshot still needs. Must not know: worktrees, indexes.
 //! Invariant: an object is handed over once, and only if it is not known to be reachable already.
 
-use super::{Cause, ObjectSink, SaveError};
+use super::{Cause, ObjectSink, SaveError, SaveOptions};
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::EntryKind;
@@ -211,6 +211,31 @@ impl Pending {
             .write_to(&mut bytes)
             .map_err(|source| SaveError::Make { what: "a tree or commit", source: source.into() })?;
         self.add(kind, bytes)
+    }
+
+    /// Adds a commit by the one who saves.
+    pub(super) fn add_commit(
+        &mut self,
+        tree: ObjectId,
+        parents: &[ObjectId],
+        message: &str,
+        options: &SaveOptions,
+    ) -> Result<ObjectId, SaveError> {
+        let who = gix::actor::Signature {
+            name: options.name.as_str().into(),
+            email: options.email.as_str().into(),
+            time: gix::date::Time { seconds: options.seconds, offset: 0 },
+        };
+        let commit = gix::objs::Commit {
+            tree,
+            parents: parents.iter().copied().collect(),
+            author: who.clone(),
+            committer: who,
+            encoding: None,
+            message: message.into(),
+            extra_headers: Vec::new(),
+        };
+        self.add_encoded(Kind::Commit, &commit)
     }
 
     /// Hands everything to `sink`; answers how many bytes that were.
