@@ -127,6 +127,44 @@ fn a_resolved_conflict_can_be_taken_back() {
 }
 
 #[test]
+fn line_endings_come_back_whatever_the_settings_say_by_then() {
+    for (then, now) in
+        [("autocrlf true", "autocrlf false"), ("autocrlf false", "autocrlf true"), ("eol crlf", "eol lf")]
+    {
+        let scene = Scene::new(&[]);
+        scene.shell("echo '*.auto text=auto' > .gitattributes; echo one > x.auto; git add -A; git commit -qm rules");
+        scene.shell(&format!("git config core.{then}; rm a b dir/c x.auto; git checkout -q -- a b dir/c x.auto"));
+        scene.shell(
+            "printf 'unix\\n' > unix; printf 'dos\\r\\n' > dos; printf 'both\\r\\n\\n' > both; printf 'dos\\r\\n' >> a",
+        );
+        let bytes = || scene.shell("find . -name .git -prune -o -type f -print -exec od -c '{}' \\;");
+        let before = bytes();
+        scene.repository.answer(&["checkpoint", "r/t", "--boundary", "b"]);
+        std::fs::remove_dir_all(&scene.work).unwrap();
+        scene.repository.git(&[
+            "config",
+            &format!("core.{}", now.split(' ').next().unwrap()),
+            now.split(' ').nth(1).unwrap(),
+        ]);
+        scene.repository.tether(&["recover", "--recreate"]);
+        assert_eq!(bytes(), before, "{then}, {now}");
+    }
+}
+
+#[test]
+fn a_content_filter_that_is_gone_is_named() {
+    let scene = Scene::new(&[]);
+    scene.shell("git config filter.rot.clean 'tr a-y b-z'; git config filter.rot.smudge 'tr b-z a-y'");
+    scene.shell("echo '*.rot filter=rot' > .gitattributes; echo abc > x.rot");
+    scene.repository.answer(&["checkpoint", "r/t", "--boundary", "b"]);
+    std::fs::remove_dir_all(&scene.work).unwrap();
+    scene.repository.git(&["config", "--remove-section", "filter.rot"]);
+    let said = String::from_utf8(scene.repository.tether(&["recover", "--recreate"]).stdout).unwrap();
+    assert!(said.contains("x.rot is as git stores it: its content filter has no program now"), "{said}");
+    assert_eq!(scene.shell("cat x.rot"), "bcd\n");
+}
+
+#[test]
 fn a_rebase_whose_branch_has_moved_on_is_rescued() {
     let scene = Scene::new(&[]);
     in_conflict(&scene, "git rebase -q theirs");

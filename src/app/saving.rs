@@ -47,8 +47,7 @@ pub(super) enum Committed {
     IsSafe,
     /// Worth keeping if a fresh checkout would not be the same.
     ComesBack,
-    /// Worth keeping if a fresh checkout would not be the same, and unless HEAD is this commit, from which the worktree was made: its
-    /// commits may be on no other branch.
+    /// The same, or if HEAD is not this commit, from which the worktree was made: its commits may be on no other branch.
     IsKept {
         /// Where the worktree began.
         beyond: Option<Oid>,
@@ -487,6 +486,9 @@ fn restore_warning(warning: &RestoreWarning) -> String {
         }
         RestoreWarning::FilterFailed(path, said) => {
             format!("{path} is as git stores it: its content filter failed ({said})")
+        }
+        RestoreWarning::FilterMissing(path) => {
+            format!("{path} is as git stores it: its content filter has no program now")
         }
         RestoreWarning::OperationLeftOut => {
             "the operation in progress (a merge, a rebase) was not put back: another machine saved it".to_owned()

@@ -12,6 +12,7 @@
 
 mod content;
 mod contents;
+mod conversion;
 
 mod directory;
 mod exact;

@@ -3,7 +3,8 @@
 //! Owns: the order of a restore, and what it refuses. Must not know: refs, branches, who asked. Invariant: what stands in the target and
 //! is not a clean tracked file is never overwritten, and what came from elsewhere starts no program.
 
-use super::content::{LARGE, any_set, converting_attributes, converts_by_settings, is_guess, pipeline, smudge};
+use super::content::{LARGE, any_set, converting_attributes, is_guess, pipeline, smudge};
+use super::conversion::Conversion;
 use super::index_lines::{IndexLine, IndexLines};
 use super::layout::{StatRules, Symlinks};
 use super::operation::is_operation_file;
@@ -70,6 +71,8 @@ pub enum RestoreWarning {
     FilterNotRun(BString),
     /// The path's content filter failed with the message given: the file is as git stores it.
     FilterFailed(BString, String),
+    /// The path's content filter had a program when it was saved and has none now: the file is as git stores it.
+    FilterMissing(BString),
     /// The files of an operation in progress were left out, since the snapshot came from elsewhere.
     OperationLeftOut,
     /// A submodule is an empty directory now; it was at this commit.
@@ -104,10 +107,14 @@ fn restore_directory(
         Err(_) => std::fs::create_dir_all(path).map_err(unwritable)?,
     }
     let destination = Destination::open(path).map_err(unwritable)?;
-    let filters =
-        if state.facts.origin == Origin::Directory { Filters::Off } else { filters(&repository, &parts, trust)? };
+    let filters = if state.facts.origin == Origin::Directory {
+        Filters::Off
+    } else {
+        filters(&repository, &parts, &state, trust)?
+    };
+    let endings = Endings::AsSaved;
     let mut writer =
-        Writer { repository: &repository, raw: &state.raw, destination, filters, done: Restored::default() };
+        Writer { repository: &repository, raw: &state.raw, destination, filters, endings, done: Restored::default() };
     for (path, leaf) in &files {
         writer.write(path.as_bstr(), *leaf, Existing::None)?;
     }
@@ -128,13 +135,17 @@ fn restore_worktree(place: &WorktreePlace, snapshot: ObjectId, trust: Trust) -> 
     }
     let files = read_target(&repository, &parts, &state)?;
     let absent = paths_not_on_disk(&state.lines);
-    let present = Present::read(place, &shared, &repository)?;
+    let mut present = Present::read(place, &shared, &repository)?;
+    if state.facts.conversion.as_ref().is_some_and(|saved| saved.has_other_line_endings(&repository)) {
+        present.endings = Endings::Others;
+    }
     let mut plan = present.plan(&files, &absent, &state.raw)?;
     let destination =
         Destination::open(&place.path).map_err(|source| RestoreError::Write { path: BString::from("."), source })?;
-    let filters = filters(&repository, &parts, trust)?;
+    let filters = filters(&repository, &parts, &state, trust)?;
+    let endings = present.endings;
     let mut writer =
-        Writer { repository: &repository, raw: &state.raw, destination, filters, done: Restored::default() };
+        Writer { repository: &repository, raw: &state.raw, destination, filters, endings, done: Restored::default() };
     for path in &plan.remove {
         writer.remove(path.as_bstr())?;
     }
@@ -184,6 +195,17 @@ struct Present {
     clean: BTreeMap<BString, (Leaf, Option<IndexStat>)>,
     /// Files that are not: they must not be in the way.
     other: BTreeSet<BString>,
+    /// Whether line endings are what they were.
+    endings: Endings,
+}
+
+/// Line endings in the worktree as it was made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endings {
+    /// As they were saved.
+    AsSaved,
+    /// Other settings have made others.
+    Others,
 }
 
 /// What a restore will do, and the stat data of files that it leaves alone.
@@ -216,7 +238,8 @@ impl Present {
         let found = walk(&ground)?;
         let (changed, gone): (BTreeSet<_>, BTreeSet<_>) =
             (found.changed.iter().copied().collect(), found.gone.iter().copied().collect());
-        let mut present = Self { clean: BTreeMap::new(), other: found.untracked.iter().cloned().collect() };
+        let other = found.untracked.iter().cloned().collect();
+        let mut present = Self { clean: BTreeMap::new(), other, endings: Endings::AsSaved };
         let mut reader = super::content::Reader::new(
             shared.to_thread_local(),
             &place.path,
@@ -250,7 +273,7 @@ impl Present {
         raw: &BTreeMap<BString, Leaf>,
     ) -> Result<Plan, RestoreError> {
         let wanted = |path: &BString| files.contains_key(path) && !absent.contains(path.as_bstr());
-        // Other attributes, other bytes: then nothing that stands there can stay.
+        // Other attributes or settings, other bytes: then nothing that stands there can stay.
         let attributes = |path: &BString| path.ends_with(b".gitattributes");
         let same_attributes = self
             .clean
@@ -258,6 +281,7 @@ impl Present {
             .filter(|(path, _)| attributes(path))
             .map(|(path, (leaf, _))| (path, leaf))
             .eq(files.iter().filter(|(path, _)| attributes(path) && !absent.contains(path.as_bstr())));
+        let same_rules = same_attributes && self.endings == Endings::AsSaved;
         let remove = self.clean.keys().filter(|path| !wanted(path)).cloned().collect();
         let mut plan = Plan { remove, write: Vec::new(), stats: BTreeMap::new() };
         for (path, leaf) in files.iter().filter(|(path, _)| wanted(path)) {
@@ -265,7 +289,7 @@ impl Present {
                 return Err(RestoreError::InTheWay { path: path.clone() });
             }
             match self.clean.get(path) {
-                Some((known, stat)) if known == leaf && same_attributes && !raw.contains_key(path) => {
+                Some((known, stat)) if known == leaf && same_rules && !raw.contains_key(path) => {
                     plan.stats.extend(stat.map(|stat| (path.clone(), stat)));
                 }
                 Some(_) => plan.write.push((path.clone(), Existing::Replace)),
@@ -288,12 +312,17 @@ struct Smudger {
     pipeline: Pipeline,
     stack: gix::worktree::Stack,
     outcome: gix::attrs::search::Outcome,
-    by_settings: bool,
+    conversion: Conversion,
     symlinks: Symlinks,
     trust: Trust,
 }
 
-fn filters(repository: &gix::Repository, parts: &SnapshotParts, trust: Trust) -> Result<Filters, SaveError> {
+fn filters(
+    repository: &gix::Repository,
+    parts: &SnapshotParts,
+    state: &State,
+    trust: Trust,
+) -> Result<Filters, SaveError> {
     let failed = |source: gix::Error| SaveError::Rules { path: ".gitattributes".into(), source: source.into() };
     let index = repository.index_from_tree(&parts.tree).map_err(failed)?;
     let source = gix::worktree::stack::state::attributes::Source::IdMapping;
@@ -302,9 +331,11 @@ fn filters(repository: &gix::Repository, parts: &SnapshotParts, trust: Trust) ->
     if trust == Trust::Foreign {
         pipeline.options_mut().drivers.clear();
     }
-    let (outcome, by_settings) = (converting_attributes(&stack), converts_by_settings(repository));
+    let conversion = state.facts.conversion.clone().unwrap_or_else(|| Conversion::of(repository));
+    conversion.set_line_endings(pipeline.options_mut());
+    let outcome = converting_attributes(&stack);
     let symlinks = StatRules::new(repository, &index).symlinks;
-    Ok(Filters::On(Box::new(Smudger { pipeline, stack, outcome, by_settings, symlinks, trust })))
+    Ok(Filters::On(Box::new(Smudger { pipeline, stack, outcome, conversion, symlinks, trust })))
 }
 
 struct Writer<'a> {
@@ -312,6 +343,7 @@ struct Writer<'a> {
     raw: &'a BTreeMap<BString, Leaf>,
     destination: Destination,
     filters: Filters,
+    endings: Endings,
     done: Restored,
 }
 
@@ -349,8 +381,9 @@ impl Writer<'_> {
         }
         let bytes = self.bytes(path, leaf)?;
         let written = self.destination.write(path, kind, &bytes, existing);
-        // Git may call raw bytes clean by their stat data alone: it must not look at them just since they are new.
-        let stat = if self.raw.contains_key(path) { written.and_then(|_| self.destination.age(path)) } else { written };
+        // Git may call such bytes clean by their stat data alone: it must not look at them just since they are new.
+        let by_stat_alone = self.raw.contains_key(path) || self.endings == Endings::Others;
+        let stat = if by_stat_alone { written.and_then(|_| self.destination.age(path)) } else { written };
         stat.map(Some).map_err(failed)
     }
 
@@ -395,8 +428,12 @@ impl Writer<'_> {
         if leaf.kind == EntryKind::Link || !smudger.converts(path, self.repository) {
             return Ok(stored);
         }
-        if smudger.trust == Trust::Foreign && smudger.names_a_driver() {
-            self.done.warnings.push(RestoreWarning::FilterNotRun(path.to_owned()));
+        if let Some(driver) = smudger.driver() {
+            if smudger.trust == Trust::Foreign {
+                self.done.warnings.push(RestoreWarning::FilterNotRun(path.to_owned()));
+            } else if smudger.conversion.misses(driver.as_bstr(), smudger.pipeline.options_mut()) {
+                self.done.warnings.push(RestoreWarning::FilterMissing(path.to_owned()));
+            }
         }
         match smudge(&mut smudger.pipeline, &mut smudger.stack, path, &stored, self.repository) {
             Ok(bytes) => Ok(bytes),
@@ -410,16 +447,20 @@ impl Writer<'_> {
 
 impl Smudger {
     fn converts(&mut self, path: &BStr, repository: &gix::Repository) -> bool {
-        let Ok(platform) = self.stack.at_entry(path, None, &repository.objects) else { return self.by_settings };
+        let Ok(platform) = self.stack.at_entry(path, None, &repository.objects) else {
+            return self.conversion.converts_by_settings();
+        };
         platform.matching_attributes(&mut self.outcome);
-        self.by_settings || any_set(&self.outcome)
+        self.conversion.converts_by_settings() || any_set(&self.outcome)
     }
 
-    fn names_a_driver(&self) -> bool {
-        self.outcome.iter_selected().any(|found| {
-            let state = found.assignment.state;
-            found.assignment.name.as_str() == "filter" && matches!(state, gix::attrs::StateRef::Value(_))
-        })
+    /// The content filter of the path that was last asked for.
+    fn driver(&self) -> Option<BString> {
+        let found = self.outcome.iter_selected().find(|found| found.assignment.name.as_str() == "filter")?;
+        match found.assignment.state {
+            gix::attrs::StateRef::Value(name) => Some(name.as_bstr().to_owned()),
+            _ => None,
+        }
     }
 }
 

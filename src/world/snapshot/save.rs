@@ -4,6 +4,7 @@
 //! the snapshot would be the previous one; if the index or HEAD changes meanwhile all is looked at again.
 
 use super::content::{Filtering, Held, Reading, Rest};
+use super::conversion::Conversion;
 use super::exact::add_inexact;
 use super::index_lines::{self, IndexLine, IndexLines};
 use super::large_file::stream;
@@ -419,7 +420,7 @@ fn add_trees(
         let resolved = pending.add(Kind::Blob, index_lines::encode(&draft.resolved))?;
         state_files.insert(state::RESOLVED.into(), blob(resolved));
     }
-    let facts = pending.add(Kind::Blob, draft.facts(raw_files).encode()?)?;
+    let facts = pending.add(Kind::Blob, draft.facts(repository, raw_files).encode()?)?;
     state_files.insert(state::STATE.into(), blob(facts));
     let state_tree = pending.edit(repository, None, state_files.into_iter())?;
     let head = draft.head.commit.map(|commit| tree_of_commit(repository, commit)).transpose()?;
@@ -458,7 +459,7 @@ impl Draft {
         staged.chain(self.flagged.iter().map(|(path, line)| (path.clone(), vec![*line]))).collect()
     }
 
-    fn facts(&self, raw_files: usize) -> StateFacts {
+    fn facts(&self, repository: &gix::Repository, raw_files: usize) -> StateFacts {
         let patterns = self.operation.get(b"info/sparse-checkout".as_bstr());
         let in_progress = |name: &&BString| !name.contains(&b'/') && name.ends_with(b"_HEAD") && *name != "ORIG_HEAD";
         StateFacts {
@@ -469,6 +470,7 @@ impl Draft {
             index: self.presence,
             operation: self.operation.keys().filter(in_progress).map(ToString::to_string).collect(),
             sparse_patterns: patterns.map(|bytes| bytes.to_str_lossy().into_owned()),
+            conversion: (self.origin != Origin::Directory).then(|| Conversion::of(repository)),
             raw_files,
             not_saved: self.not_saved.iter().map(Into::into).collect(),
             warnings: self.warnings.iter().map(state::shown).collect(),

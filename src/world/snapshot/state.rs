@@ -3,6 +3,7 @@
 //! Owns: the names in a state commit's tree and `state.json`. Must not know: how the state was found or is put back. Invariant: the same
 //! state gives the same tree, and what a newer version adds is no reason to refuse.
 
+use super::conversion::Conversion;
 use super::index_lines::{self, IndexLines};
 use super::operation::OperationFiles;
 use super::tree::{Leaf, leaves, read_tree, tree_of_commit, unreadable_object};
@@ -53,6 +54,9 @@ pub(super) struct StateFacts {
     pub(super) index: IndexPresence,
     pub(super) operation: Vec<String>,
     pub(super) sparse_patterns: Option<String>,
+    /// Not there in what older versions saved, nor for a plain directory.
+    #[serde(default)]
+    pub(super) conversion: Option<Conversion>,
     pub(super) raw_files: usize,
     pub(super) not_saved: Vec<NotSavedFact>,
     pub(super) warnings: Vec<String>,
