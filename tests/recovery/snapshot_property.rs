@@ -82,7 +82,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("core.autocrlf", "false"),
     ("core.eol", "crlf"),
     ("core.ignoreCase", "true"),
-    ("core.trustctime", "false"),
 ];
 
 fn content() -> impl Strategy<Value = Vec<u8>> {
