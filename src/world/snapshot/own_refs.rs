@@ -29,7 +29,7 @@ const BELOW: &[&str] = &["refs/bisect", "refs/rewritten", "refs/worktree"];
 
 fn is_own_ref(name: &[u8]) -> bool {
     let below = |root: &&str| name.strip_prefix(root.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
-    BESIDE_HEAD.iter().any(|known| known.as_bytes() == name) || BELOW.iter().any(|root| below(&root))
+    BESIDE_HEAD.iter().any(|known| known.as_bytes() == name) || BELOW.iter().any(below)
 }
 
 /// Adds the refs of the worktree with the git directory `git_dir`, each as its file would be.

@@ -28,6 +28,7 @@ use gix::objs::tree::EntryKind;
 use rustix::fs::Stat;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Seek;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Where saved work is put.
@@ -97,7 +98,7 @@ fn restore_directory(
     let parts = state::read_parts(&repository, snapshot)?;
     let state = state::read_state(&repository, parts.state_tree)?;
     let files = read_target(&repository, &parts, &state)?;
-    let unwritable = |source| RestoreError::Write { path: BString::from("."), source };
+    let unwritable = |source| RestoreError::Write { path: path.as_os_str().as_bytes().into(), source };
     match std::fs::read_dir(path) {
         Ok(entries) => {
             if entries.count() > 0 {
