@@ -146,7 +146,6 @@ fn apply(fixture: &Fixture, name: &str, mutation: &Mutation) {
         }
         Mutation::Remove => remove(&path),
         Mutation::Mode if path.is_file() && !path.is_symlink() => make_executable(&path, 0o755),
-        Mutation::Mode => {}
         Mutation::Add => try_git(&["add", "-A", "--", name]),
         Mutation::AddIntent => try_git(&["add", "-N", "--", name]),
         Mutation::RemoveFromIndex => try_git(&["rm", "-rq", "--cached", "--", name]),
@@ -155,7 +154,7 @@ fn apply(fixture: &Fixture, name: &str, mutation: &Mutation) {
         Mutation::Commit => try_git(&["commit", "-qm", "more"]),
         Mutation::Rename => try_git(&["mv", "--", name, "moved"]),
         Mutation::PlainMode if path.is_file() && !path.is_symlink() => make_executable(&path, 0o644),
-        Mutation::PlainMode => {}
+        Mutation::Mode | Mutation::PlainMode => {}
         Mutation::SameTime => {
             let Ok(bytes) = std::fs::read(&path) else { return };
             let stamp = std::fs::metadata(&path).and_then(|found| found.modified()).unwrap();
