@@ -247,6 +247,7 @@ fn a_restore_writes_only_where_nothing_is() {
     std::fs::create_dir(root.join("full")).unwrap();
     std::fs::write(root.join("full/file"), "mine").unwrap();
     std::fs::write(root.join("file"), "mine").unwrap();
+    repository.git(&["init", "-q", "--bare", root.join("other.git").to_str().unwrap()]);
     symlink(&outside, repository.path.join("way-out")).unwrap();
     symlink(root.join("nowhere"), root.join("dangling")).unwrap();
     let text = |path: PathBuf| path.to_str().unwrap().to_owned();
@@ -258,6 +259,7 @@ fn a_restore_writes_only_where_nothing_is() {
         (".git/objects/new".to_owned(), "invalid_path"),
         (text(root.join("x/.GIT/y")), "invalid_path"),
         (text(repository.path.join(".git/../.git/tether/x")), "invalid_path"),
+        (text(root.join("other.git/hooks/new")), "invalid_path"),
         ("way-out".to_owned(), "through_symlink"),
         ("way-out/new".to_owned(), "through_symlink"),
         (text(root.join("dangling")), "through_symlink"),

@@ -8,5 +8,7 @@ mod cases;
 mod fixture;
 #[path = "recovery/snapshot_property.rs"]
 mod property;
+#[path = "recovery/snapshot_shapes.rs"]
+mod shapes;
 #[path = "recovery/snapshot_speed.rs"]
 mod speed;

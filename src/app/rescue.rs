@@ -12,9 +12,9 @@ use crate::app::making::{full_name, make_failure, object_id, oid, short_name};
 use crate::app::tether::Tether;
 use crate::domain::environment::{Environment, EnvironmentSpec, WorktreeSpec};
 use crate::domain::ids::RunId;
-use crate::domain::saved::SavedEntry;
+use crate::domain::saved::{SavedEntry, SavedKind};
 use crate::git::Hooks;
-use crate::world::snapshot::find_held_branch;
+use crate::world::snapshot::find_interrupted;
 use crate::world::worktree_make::{MakeError, OrderedHead};
 use crate::world::worktrees::{BranchHolder, Head, Registration, WorktreeList};
 
@@ -57,27 +57,35 @@ impl Tether {
             let commit = base.or_else(|| last_head(found)).or(known_base(&worktree)?);
             let commit = commit.ok_or_else(|| no_commit(run, environment))?;
             let words = format!(", detached at {}", commit.to_hex_with_len(10));
-            return Ok(same(OrderedHead::Detached(commit), Return::InPlace, words));
+            if entry.is_none() || base.is_some() {
+                return Ok(same(OrderedHead::Detached(commit), Return::InPlace, words));
+            }
+            let (rescue, _) = self.rescue(run, environment, entry, commit)?;
+            let words = format!("{words}, but its work was saved before a first commit; that is in branch {rescue}");
+            return Ok(same(OrderedHead::Detached(commit), Return::OnRescueBranch, words));
         };
         let short = short_name(&branch).to_owned();
         let held = held_by_others(list, &branch, found);
         let tip = self.branch_tip(&branch)?;
-        if let (Some(tip), None, Some(base), Some(entry)) = (tip, &held, base, entry)
-            && self.goes_back_to(entry, &branch, tip)?
-        {
-            let words = format!(", in the middle of an operation on branch {short}");
-            return Ok(same(OrderedHead::Detached(base), Return::InPlace, words));
-        }
         match (tip, held, base) {
-            (Some(tip), None, Some(base)) if tip != base => {
+            (Some(tip), None, Some(base)) if self.goes_on(entry, &branch, tip)? => {
+                let words = format!(", in the middle of what was going on with branch {short}");
+                Ok(same(OrderedHead::Detached(base), Return::InPlace, words))
+            }
+            (Some(tip), None, base) if entry.is_some() && base != Some(tip) => {
                 let (rescue, commit) = self.rescue(run, environment, entry, tip)?;
                 if commit == tip {
                     let words = format!(" on branch {short}, which holds its saved work");
                     return Ok(same(OrderedHead::ExistingBranch(branch), Return::OnRescueBranch, words));
                 }
-                let words = format!(
-                    " on branch {short}, which has moved on since its work was saved; that is in branch {rescue}"
-                );
+                let was_on = entry.and_then(|entry| entry.branch.as_deref());
+                let why = match (was_on, base) {
+                    (Some(on), _) if on == short => "which has moved on since its work was saved".to_owned(),
+                    (Some(on), _) => format!("but its work was saved on {on}"),
+                    (None, Some(base)) => format!("but its work was saved on {}, detached", base.to_hex_with_len(10)),
+                    (None, None) => "but its work was saved elsewhere".to_owned(),
+                };
+                let words = format!(" on branch {short}, {why}; that is in branch {rescue}");
                 Ok(same(OrderedHead::ExistingBranch(branch), Return::OnRescueBranch, words))
             }
             (Some(_), None, _) => {
@@ -107,6 +115,21 @@ impl Tether {
                 })
             }
         }
+    }
+
+    /// Whether saved work was in the middle of a rebase or bisection of `branch` that can go on while that stands at `tip`. What another
+    /// machine saved cannot: its operation is not put back.
+    fn goes_on(&self, entry: Option<&SavedEntry>, branch: &str, tip: ObjectId) -> Result<bool, Failure> {
+        let Some(entry) = entry.filter(|entry| entry.branch.is_none() && entry.kind != SavedKind::BranchTip) else {
+            return Ok(false);
+        };
+        let found = find_interrupted(self.repository().common_dir(), object_id(&entry.commit)?);
+        let found = found.map_err(|error| {
+            Failure::fatal("unreadable_work", format!("could not read saved work {}: {}", entry.id, chain_of(&error)))
+        })?;
+        let fits =
+            found.is_some_and(|found| found.branch == branch && found.began_at.is_none_or(|began_at| began_at == tip));
+        Ok(fits && self.saved_here(&entry.run, &entry.commit))
     }
 
     /// A rescue branch with the saved work as one commit on its base, or at `start` if nothing was saved.
@@ -158,17 +181,6 @@ impl Tether {
         });
         let made = git.run(words)?.text();
         object_id(&crate::domain::ids::Oid(made))
-    }
-
-    /// Whether saved work is in the middle of an operation that can still go back to a branch: the branch is where it was then, and the
-    /// operation's files are this machine's own, so that they come back.
-    fn goes_back_to(&self, entry: &SavedEntry, branch: &str, tip: ObjectId) -> Result<bool, Failure> {
-        if entry.branch.is_some() || !self.saved_here(&entry.run, &entry.commit) {
-            return Ok(false);
-        }
-        let held = find_held_branch(self.repository().common_dir(), object_id(&entry.commit)?)
-            .map_err(|error| Failure::fatal("saved_work_unreadable", chain_of(&error)))?;
-        Ok(held.is_some_and(|held| held.name == branch && held.tip.is_none_or(|expected| expected == tip)))
     }
 
     fn has_commit(&self, commit: ObjectId) -> bool {

@@ -226,6 +226,9 @@ impl Tether {
         if real.starts_with(self.repository().common_dir()) {
             return Err(refused("invalid_path", "it lies in the repository's git directory"));
         }
+        if let Some(git_dir) = real.ancestors().skip(1).find(|above| is_git_dir(above)) {
+            return Err(refused("invalid_path", &format!("it lies in the git directory {}", git_dir.display())));
+        }
         match paths::look_at(&real) {
             Occupancy::Gone | Occupancy::EmptyDirectory => Ok(real),
             Occupancy::Other if is_empty_file(&real) => Ok(real),
@@ -271,6 +274,11 @@ impl Tether {
         })?;
         Ok(())
     }
+}
+
+/// Whether git would take the directory for a repository's own: a bare one's, say.
+fn is_git_dir(path: &Path) -> bool {
+    path.join("HEAD").is_file() && path.join("objects").is_dir() && path.join("refs").is_dir()
 }
 
 /// A file without content is an empty path as well: what `mktemp` makes, say.

@@ -43,7 +43,9 @@ pub struct SavedPlace {
 pub(super) enum Committed {
     /// Nothing to save.
     IsSafe,
-    /// Worth keeping unless HEAD is this commit, from which the worktree was made: its commits may be on no other branch.
+    /// Worth keeping if a fresh checkout would not be the same.
+    ComesBack,
+    /// The same, or if HEAD is not this commit, from which the worktree was made: its commits may be on no other branch.
     IsKept {
         /// Where the worktree began.
         beyond: Option<Oid>,
@@ -112,7 +114,7 @@ impl Tether {
         admin_dir: &Path,
     ) -> Result<SavedPlace, Failure> {
         let about = About { run, environment: Some(environment), task, reason: "held by git for a vanished worktree" };
-        self.save_place(&Source::Vanished(admin_dir.to_owned()), about, &Committed::IsSafe)
+        self.save_place(&Source::Vanished(admin_dir.to_owned()), about, &Committed::ComesBack)
     }
 
     /// Saves what still stands of a worktree whose removal was interrupted. It is nobody's newest work: what was saved before it is whole.
@@ -397,6 +399,8 @@ impl Prepared {
         }
         match committed {
             Committed::IsSafe => false,
+            _ if !self.saved.as_checked_out => true,
+            Committed::ComesBack => false,
             Committed::IsKept { beyond } => {
                 self.saved.base.is_some_and(|base| beyond.as_ref().is_none_or(|beyond| beyond.0 != base))
             }

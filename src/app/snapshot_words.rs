@@ -57,6 +57,9 @@ pub(super) fn restore_warning(warning: &RestoreWarning) -> String {
         RestoreWarning::FilterFailed(path, said) => {
             format!("{path} is as git stores it: its content filter failed ({said})")
         }
+        RestoreWarning::FilterMissing(path) => {
+            format!("{path} is as git stores it: its content filter has no program now")
+        }
         RestoreWarning::OperationLeftOut => {
             "the operation in progress (a merge, a rebase) was not put back: another machine saved it".to_owned()
         }

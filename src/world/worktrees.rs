@@ -263,13 +263,18 @@ pub(super) fn find_branch_tip(repository: &Repository, name: &str) -> Result<Opt
 
 /// The branch (full ref name) that a rebase or bisect in progress will return to.
 pub fn find_branch_of_operation(git_dir: &Path) -> Option<String> {
+    find_branch_in_operation(|file| std::fs::read_to_string(git_dir.join(file)).ok())
+}
+
+/// The same, where `read` answers with the text of a file of the git directory.
+pub(super) fn find_branch_in_operation(read: impl Fn(&str) -> Option<String>) -> Option<String> {
     let rebased = ["rebase-merge/head-name", "rebase-apply/head-name"].into_iter().find_map(|file| {
-        let text = std::fs::read_to_string(git_dir.join(file)).ok()?;
+        let text = read(file)?;
         Some(text.trim_end().to_owned()).filter(|name| name.starts_with("refs/"))
     });
     rebased.or_else(|| {
-        let text = std::fs::read_to_string(git_dir.join("BISECT_START")).ok()?;
-        Some(format!("refs/heads/{}", text.trim_end())).filter(|_| git_dir.join("BISECT_LOG").exists())
+        let text = read("BISECT_START")?;
+        Some(format!("refs/heads/{}", text.trim_end())).filter(|_| read("BISECT_LOG").is_some())
     })
 }
 

@@ -645,3 +645,18 @@ fn unchanged_saves_write_nothing_and_changed_ones_only_what_is_new() {
     let parents = text(&fixture.main, &["rev-list", "--parents", "-1", &third.commit.to_string()]);
     assert!(!parents.contains(&first.commit.to_string()), "a snapshot is another's parent");
 }
+
+#[test]
+fn large_files_under_rules_that_guess_at_line_endings() {
+    let fixture = Fixture::new();
+    let work = &fixture.work;
+    write(work, ".gitattributes", "* text=auto\n");
+    let lines = |end: &str| format!("a line of some length{end}").repeat(1_600_000).into_bytes();
+    write(work, "binary", [lines("\r\n"), vec![0]].concat());
+    make_executable(&work.join("binary"), 0o755);
+    write(work, "dos", lines("\r\n"));
+    let (saved, _) = fixture.round_trip();
+    let size = |name: &str| text(work, &["cat-file", "-s", &format!("{}:{name}", saved.commit)]);
+    assert_eq!(size("binary"), (23 * 1_600_000 + 1).to_string());
+    assert_eq!(size("dos"), (22 * 1_600_000).to_string());
+}

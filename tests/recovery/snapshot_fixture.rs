@@ -23,6 +23,8 @@ pub(crate) struct Capture {
     status: String,
     index: String,
     flags: String,
+    /// Whatever else git can be asked about it.
+    said: Vec<String>,
     operation: BTreeMap<OsString, Vec<u8>>,
 }
 
@@ -135,7 +137,7 @@ impl Fixture {
         let restored = restore(&RestoreTarget::Worktree(self.place()), saved.commit, Trust::Own)
             .unwrap_or_else(|error| panic!("{error:?}"));
         let after = capture(&self.work);
-        assert_eq!(show(&after), show(&before));
+        assert_eq!(only_in(&before, &after), only_in(&after, &before), "what was, and what came back");
         assert_eq!(after, before);
         (saved, restored)
     }
@@ -172,6 +174,22 @@ fn untouchable(work: &Path) -> (Option<Vec<u8>>, String, String, String) {
     (index, head, refs, names)
 }
 
+const QUESTIONS: &[&[&str]] = &[
+    &["symbolic-ref", "-q", "HEAD"],
+    &["ls-files", "--eol", "-z"],
+    &["ls-files", "--resolve-undo", "-z"],
+    &["diff", "--raw", "--abbrev=40"],
+    &["diff", "--cached", "--raw", "--abbrev=40"],
+    &["sparse-checkout", "list"],
+];
+
+/// The lines that the other has not.
+fn only_in(one: &Capture, other: &Capture) -> Vec<String> {
+    let (one, other) = (show(one), show(other));
+    let known: BTreeSet<_> = other.lines().collect();
+    one.lines().filter(|line| !known.contains(line)).map(str::to_owned).collect()
+}
+
 /// Readable differences: names and modes, and status; contents are compared on their own.
 fn show(capture: &Capture) -> String {
     let files: Vec<_> = capture
@@ -180,7 +198,8 @@ fn show(capture: &Capture) -> String {
         .map(|(path, (kind, bytes))| format!("{kind} {} {}", bytes.len(), path.display()))
         .collect();
     let operation: Vec<_> = capture.operation.keys().collect();
-    format!("{}\n{}\n{}\n{}\n{operation:?}", files.join("\n"), capture.status, capture.index, capture.flags)
+    let Capture { status, index, flags, said, .. } = capture;
+    format!("{}\n{status}\n{index}\n{flags}\n{}\n{operation:?}", files.join("\n"), said.join("\n"))
 }
 
 pub(crate) fn capture(work: &Path) -> Capture {
@@ -200,13 +219,16 @@ pub(crate) fn capture(work: &Path) -> Capture {
         "REBASE_HEAD",
         "ORIG_HEAD",
         "BISECT_LOG",
+        "AUTO_MERGE",
+        "SQUASH_MSG",
+        "config.worktree",
         "info/sparse-checkout",
     ] {
         if let Ok(bytes) = std::fs::read(git_dir.join(name)) {
             operation.insert(name.into(), bytes);
         }
     }
-    for name in ["rebase-merge", "rebase-apply", "sequencer", "refs/bisect"] {
+    for name in ["rebase-merge", "rebase-apply", "sequencer", "refs/bisect", "refs/worktree"] {
         let mut below = BTreeMap::new();
         if git_dir.join(name).is_dir() {
             read_files(&git_dir, &git_dir.join(name), &BTreeSet::new(), &mut below);
@@ -219,6 +241,7 @@ pub(crate) fn capture(work: &Path) -> Capture {
         status: lossy(git(work, &["status", "--porcelain=v2", "--branch", "-z", "-uall", "--ignore-submodules=none"])),
         index: lossy(git(work, &["ls-files", "--stage", "-z"])),
         flags: lossy(git(work, &["ls-files", "-v", "-z"])),
+        said: QUESTIONS.iter().map(|question| lossy(run(work, "git", question).stdout)).collect(),
         operation,
     }
 }

@@ -6,6 +6,7 @@
 
 use super::layout::{FileModes, StatRules, Symlinks, is_executable};
 use super::place::FileMark;
+use super::regular_file::{is_large_binary, open_file};
 use super::tree::Leaf;
 use super::{NotSavedReason, SaveError};
 use crate::world::clock::read_stamping_clock;
@@ -14,18 +15,17 @@ use gix::filter::plumbing::Pipeline;
 use gix::filter::plumbing::pipeline::CrlfRoundTripCheck;
 use gix::filter::plumbing::pipeline::convert::{to_worktree, to_worktree::UnknownEncoding};
 use gix::index::State;
-use gix::index::entry::Mode;
+use gix::index::entry::{Flags, Mode};
 use gix::objs::Kind;
 use gix::objs::tree::EntryKind;
-use rustix::fs::{FileType, OFlags, Stat};
-use std::fs::File;
+use rustix::fs::{FileType, Stat};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Files larger than this are hashed and written without holding them in memory, unless a filter applies.
-const LARGE: u64 = 32 << 20;
+pub(super) const LARGE: u64 = 32 << 20;
 /// How often a file is read that changes while it is read.
 const ATTEMPTS: u32 = 6;
 /// Attributes that make git change content.
@@ -152,7 +152,10 @@ impl<'a> Reader<'a> {
     fn read_now(&mut self, path: &BStr, indexed: Option<Mode>) -> Result<Option<Reading>, SaveError> {
         let absolute = self.root.join(std::ffi::OsStr::from_bytes(path));
         let converts = match self.filters.as_mut() {
-            Some(filters) => filters.convert(path, &self.repository)?,
+            Some(filters) => {
+                let may = filters.convert(path, &self.repository)?;
+                may && !(is_guess(&filters.outcome) && is_large_binary(&absolute, LARGE))
+            }
             None => false,
         };
         match self.look(&absolute, indexed, converts).map_err(|source| unreadable(&absolute, source))? {
@@ -271,6 +274,14 @@ pub(super) enum Filtering {
 }
 
 impl Reading {
+    /// Whether the content is that of `entry`, but git calls it modified: it looks at the size first, at what the filters make of it not.
+    #[allow(clippy::cast_possible_truncation, reason = "the index keeps the low 32 bits")]
+    pub(super) fn differs_by_size_alone(&self, entry: &gix::index::Entry) -> bool {
+        let looked_at = !entry.flags.intersects(Flags::ASSUME_VALID | Flags::SKIP_WORKTREE | Flags::INTENT_TO_ADD);
+        let same = super::staged::index_line(entry).leaf == self.leaf && entry.stage_raw() == 0;
+        looked_at && same && entry.stat.size != 0 && entry.stat.size != self.mark.size() as u32
+    }
+
     fn new(leaf: Leaf, held: Held, mark: FileMark) -> Self {
         Self {
             leaf,
@@ -388,6 +399,17 @@ pub(super) fn any_set(outcome: &gix::attrs::search::Outcome) -> bool {
     outcome.iter_selected().any(|found| !matches!(found.assignment.state, gix::attrs::StateRef::Unspecified))
 }
 
+/// Whether no more than a guess at line endings (`text=auto`, or `core.autocrlf` alone) stands behind the attributes: git takes back the
+/// guess for what is no text.
+pub(super) fn is_guess(outcome: &gix::attrs::search::Outcome) -> bool {
+    use gix::attrs::StateRef;
+    outcome.iter_selected().all(|found| match (found.assignment.name.as_str(), found.assignment.state) {
+        (_, StateRef::Unspecified) | ("filter" | "ident", StateRef::Unset) => true,
+        ("text", state) => state.as_bstr().is_some_and(|value| value == "auto"),
+        _ => false,
+    })
+}
+
 /// Whether settings alone make git change content.
 pub(super) fn converts_by_settings(repository: &gix::Repository) -> bool {
     let value = repository.config_snapshot().string("core.autocrlf");
@@ -404,12 +426,6 @@ fn read_once(path: &Path, stat: &Stat) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(size + 1);
     open_file(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Opens a regular file: not through a link at its end, and without waiting for a pipe.
-pub(super) fn open_file(path: &Path) -> std::io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?))
 }
 
 fn may_have_moved(error: &std::io::Error) -> bool {

@@ -45,6 +45,7 @@ pub fn save_directory(
         presence: IndexPresence::Absent,
         staged: BTreeMap::new(),
         flagged: BTreeMap::new(),
+        resolved: BTreeMap::new(),
         operation: BTreeMap::new(),
         changes: readings.iter().map(|(path, reading)| (path.clone(), (None, Some(reading.leaf)))).collect(),
         readings,

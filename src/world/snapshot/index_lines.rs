@@ -3,7 +3,8 @@
 //! Owns: the text form of `index` in a state commit. Must not know: git's own index format. Invariant: the same index gives the same bytes.
 //!
 //! Records end with a NUL. `-\t<path>`: the base has it, the index has not. `<mode> <id> <stage> <flags>\t<path>`: an entry, with flags out
-//! of `a` (assume unchanged), `s` (skip worktree), `w` (skipped, but in the worktree all the same), `i` (intent to add), or `.` for none.
+//! of `a` (assume unchanged), `s` (skip worktree), `w` (skipped, but in the worktree all the same), `i` (intent to add), `m` (git calls it
+//! modified by its size alone), or `.` for none.
 
 use super::tree::Leaf;
 use gix::ObjectId;
@@ -23,6 +24,8 @@ pub(super) struct IndexLine {
     pub(super) intent_to_add: bool,
     /// Though skipped, the file is in the worktree.
     pub(super) on_disk: bool,
+    /// Git calls the file modified since its size is another one, though its content comes to the same after the filters.
+    pub(super) other_size: bool,
 }
 
 /// What the index says at a path: nothing (it was removed), or one line a stage.
@@ -31,8 +34,8 @@ pub(super) type IndexLines = BTreeMap<BString, Vec<IndexLine>>;
 impl IndexLine {
     /// An entry without any flag.
     pub(super) fn plain(leaf: Leaf) -> Self {
-        let (assume_unchanged, skip_worktree, intent_to_add, on_disk) = (false, false, false, false);
-        Self { leaf, stage: 0, assume_unchanged, skip_worktree, intent_to_add, on_disk }
+        let (assume_unchanged, skip_worktree, intent_to_add) = (false, false, false);
+        Self { leaf, stage: 0, assume_unchanged, skip_worktree, intent_to_add, on_disk: false, other_size: false }
     }
 }
 
@@ -51,6 +54,7 @@ pub(super) fn encode(lines: &IndexLines) -> Vec<u8> {
                 (line.skip_worktree, 's'),
                 (line.on_disk, 'w'),
                 (line.intent_to_add, 'i'),
+                (line.other_size, 'm'),
             ];
             let mut flags: String = letters.iter().filter(|(set, _)| *set).map(|(_, letter)| letter).collect();
             if flags.is_empty() {
@@ -88,12 +92,14 @@ pub(super) fn decode(bytes: &[u8]) -> Option<IndexLines> {
             skip_worktree: flags.contains('s'),
             intent_to_add: flags.contains('i'),
             on_disk: flags.contains('w'),
+            other_size: flags.contains('m'),
         });
     }
     Some(lines)
 }
 
-fn kind_of(mode: u16) -> Option<EntryKind> {
+/// The kind of thing that a mode of the index stands for.
+pub(super) fn kind_of(mode: u16) -> Option<EntryKind> {
     [EntryKind::Blob, EntryKind::BlobExecutable, EntryKind::Link, EntryKind::Commit]
         .into_iter()
         .find(|kind| EntryMode::from(*kind).value() == mode)
@@ -118,6 +124,7 @@ mod tests {
             skip_worktree: true,
             intent_to_add: true,
             on_disk: true,
+            other_size: true,
             ..IndexLine::plain(leaf(EntryKind::Link, 9))
         };
         lines.insert("flagged".into(), vec![flagged]);

@@ -7,7 +7,7 @@ use std::path::Path;
 use gix::ObjectId;
 use gix::objs::Kind;
 
-use super::content::open_file;
+use super::regular_file::open_file;
 use super::{ObjectSink, SaveError, SinkError};
 
 /// Hands a large file to the sink; answers its id, and whether that is the `expected` one.

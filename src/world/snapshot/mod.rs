@@ -5,22 +5,27 @@
 //! nothing outside the target, nothing named `.git`, and nothing through a symlink.
 //!
 //! A snapshot commit's tree is the worktree's content as git would store it. Its parents are the HEAD it stood on (if there is one) and
-//! a *state* commit, whose tree holds `state.json`, `index` (what the index says beyond HEAD), `objects/` (what the index names and HEAD
+//! a *state* commit, whose tree holds `state.json`, `index` (what the index says beyond HEAD), `resolved` (conflicts that
+//! it remembers), `objects/` (what the index names and HEAD
 //! does not reach), `operation/` (the files of a merge, rebase, ... in progress) and `raw/` (bytes that would not survive the path's
 //! filters). Limits: empty directories and permission bits other than "executable" are not kept, and submodules only by their commit.
 
 mod content;
 mod contents;
+mod conversion;
 
 mod directory;
 mod exact;
-mod held_branch;
 mod index_lines;
+mod interrupted;
 mod large_file;
 mod layout;
 mod operation;
+mod own_refs;
 mod patterns;
 mod place;
+mod regular_file;
+mod resolve_undo;
 mod restore;
 mod restore_error;
 mod restore_index;
@@ -43,7 +48,7 @@ use std::path::PathBuf;
 
 pub use contents::{Content, ContentStatus, contents};
 pub use directory::save_directory;
-pub use held_branch::{HeldBranch, find_held_branch};
+pub use interrupted::{Interrupted, find_interrupted};
 pub use patterns::DEFAULT_EXCLUDES;
 pub use place::WorktreePlace;
 
@@ -118,6 +123,9 @@ pub struct Saved {
     pub unchanged: bool,
     /// Whether nothing differs from the base: not a file, not the index, nothing that was not saved, no operation in progress.
     pub clean: bool,
+    /// Whether a fresh checkout of the base would be the same: clean, and without flags in the index, sparse patterns, settings or refs
+    /// of the worktree's own, or bytes that a checkout would not give.
+    pub as_checked_out: bool,
 }
 
 /// What somebody should know about a snapshot.
@@ -191,6 +199,14 @@ pub enum SaveError {
     /// HEAD could not be read.
     #[error("could not read HEAD of {}", path.display())]
     Head {
+        /// The git directory.
+        path: PathBuf,
+        /// What failed.
+        source: Cause,
+    },
+    /// The refs of the worktree's own (of an operation in progress, say) could not be read.
+    #[error("could not read the refs of {}", path.display())]
+    OwnRefs {
         /// The git directory.
         path: PathBuf,
         /// What failed.

@@ -4,9 +4,11 @@
 //! names listed here is ever read from or written to a git directory.
 
 use super::SaveError;
+use super::own_refs::read_own_refs;
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
-use std::collections::BTreeMap;
+use gix::objs::Kind;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -41,15 +43,19 @@ const DIRECTORIES: &[&str] =
 /// What is there though no operation is in progress.
 const AT_REST: &[&str] =
     &["ORIG_HEAD", "config.worktree", "info/sparse-checkout", "refs/worktree", "AUTO_MERGE", "MERGE_RR"];
-/// Lists of commits that are reachable from the operation's other files.
-const LISTS: &[&str] = &["git-rebase-todo", "git-rebase-todo.backup", "done", "rewritten-list", "rewritten-pending"];
+/// What of that is kept until somebody changes it.
+const ARRANGED: &[&str] = &["config.worktree", "info/sparse-checkout", "refs/worktree"];
+/// Lists of steps and of commits: most are reachable from others of them.
+const LISTS: &[&str] =
+    &["git-rebase-todo", "git-rebase-todo.backup", "done", "rewritten-list", "rewritten-pending", "sequencer/todo"];
 
 /// The files by their path in the git directory.
 pub(super) type OperationFiles = BTreeMap<BString, Vec<u8>>;
 
 /// Reads what is there.
-pub(super) fn read_operation(git_dir: &Path) -> Result<OperationFiles, SaveError> {
+pub(super) fn read_operation(repository: &gix::Repository, git_dir: &Path) -> Result<OperationFiles, SaveError> {
     let mut files = OperationFiles::new();
+    read_own_refs(repository, git_dir, &mut files)?;
     for name in FILES {
         read_file(git_dir, BString::from(*name), &mut files)?;
     }
@@ -109,23 +115,31 @@ pub(super) fn is_in_progress(files: &OperationFiles) -> bool {
     files.keys().any(|name| !AT_REST.iter().any(|rest| name.starts_with(rest.as_bytes())))
 }
 
+/// Whether the files hold what somebody arranged in the worktree for good.
+pub(super) fn is_arranged(files: &OperationFiles) -> bool {
+    files.keys().any(|name| ARRANGED.iter().any(|arranged| name.starts_with(arranged.as_bytes())))
+}
+
 /// Objects that the files name and the repository has: commits, and trees or blobs. What only such a file names dies with it.
 pub(super) fn named_objects(
     repository: &gix::Repository,
     files: &OperationFiles,
-) -> (Vec<ObjectId>, Vec<(ObjectId, gix::objs::Kind)>) {
-    let (mut commits, mut others) = (Vec::new(), Vec::new());
-    let is_list = |name: &BString| LISTS.iter().any(|list| name.ends_with(list.as_bytes()));
-    for bytes in files.iter().filter(|(name, _)| !is_list(name)).map(|(_, bytes)| bytes) {
-        for word in bytes.split(|byte| !byte.is_ascii_alphanumeric()) {
-            let Some(id) = resolve(repository, word) else { continue };
+) -> (Vec<ObjectId>, Vec<(ObjectId, Kind)>) {
+    let (mut commits, mut listed, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, bytes) in files {
+        let is_list = LISTS.iter().any(|list| name.ends_with(list.as_bytes()));
+        let full = bytes.split(|byte| !byte.is_ascii_alphanumeric()).filter_map(|word| resolve(repository, word));
+        let short = bytes.lines().filter(|_| is_list).filter_map(|line| resolve_step(repository, line));
+        for id in full.chain(short) {
             match repository.find_header(id).map(|header| header.kind()) {
-                Ok(gix::objs::Kind::Commit) => commits.push(id),
-                Ok(kind @ (gix::objs::Kind::Tree | gix::objs::Kind::Blob)) => others.push((id, kind)),
+                Ok(Kind::Commit) if is_list => listed.push(id),
+                Ok(Kind::Commit) => commits.push(id),
+                Ok(kind @ (Kind::Tree | Kind::Blob)) => others.push((id, kind)),
                 _ => {}
             }
         }
     }
+    commits.extend(heads_of(repository, &listed));
     commits.sort_unstable();
     commits.dedup();
     others.sort_unstable_by_key(|(id, _)| *id);
@@ -133,9 +147,27 @@ pub(super) fn named_objects(
     (commits, others)
 }
 
+/// Those of the commits that are no other's parent: of a long list of steps, few.
+fn heads_of(repository: &gix::Repository, listed: &[ObjectId]) -> BTreeSet<ObjectId> {
+    let mut heads: BTreeSet<_> = listed.iter().copied().collect();
+    for commit in listed.iter().filter_map(|id| repository.find_commit(*id).ok()) {
+        for parent in commit.parent_ids() {
+            heads.remove(&parent.detach());
+        }
+    }
+    heads
+}
+
 fn resolve(repository: &gix::Repository, word: &[u8]) -> Option<ObjectId> {
     if word.len() != repository.object_hash().len_in_hex() {
         return None;
     }
     ObjectId::from_hex(word).ok()
+}
+
+/// The commit of a step (`pick 1a2b3c4 subject`) that names it by the beginning of its id.
+fn resolve_step(repository: &gix::Repository, line: &[u8]) -> Option<ObjectId> {
+    let beginning = line.split(|byte| *byte == b' ').nth(1)?.to_str().ok()?;
+    let prefix = gix::hash::Prefix::from_hex(beginning).ok()?;
+    repository.objects.lookup_prefix(prefix, None).ok()??.ok()
 }

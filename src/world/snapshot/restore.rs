@@ -3,12 +3,15 @@
 //! Owns: the order of a restore, and what it refuses. Must not know: refs, branches, who asked. Invariant: what stands in the target and
 //! is not a clean tracked file is never overwritten, and what came from elsewhere starts no program.
 
-use super::content::{any_set, converting_attributes, converts_by_settings, pipeline, smudge};
+use super::content::{LARGE, any_set, converting_attributes, is_guess, pipeline, smudge};
+use super::conversion::Conversion;
 use super::index_lines::{IndexLine, IndexLines};
 use super::layout::{StatRules, Symlinks};
 use super::operation::is_operation_file;
+use super::own_refs::write_own_refs;
 use super::patterns::Patterns;
 use super::place::{open_repository, read_head, read_index};
+use super::regular_file::holds_nul;
 use super::restore_error::RestoreError;
 use super::restore_index::{index_stat, write_index};
 use super::state::{self, Origin, SnapshotParts, State};
@@ -16,6 +19,7 @@ use super::tree::{Leaf, leaves};
 use super::walk::{Ground, walk};
 use super::write_files::{Destination, Existing, check_path};
 use super::{SaveError, WorktreePlace};
+use crate::git::Git;
 use crate::world::durable;
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
@@ -24,6 +28,8 @@ use gix::index::entry::{Flags, Mode, Stat as IndexStat};
 use gix::objs::tree::EntryKind;
 use rustix::fs::Stat;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Seek;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Where saved work is put.
@@ -67,6 +73,8 @@ pub enum RestoreWarning {
     FilterNotRun(BString),
     /// The path's content filter failed with the message given: the file is as git stores it.
     FilterFailed(BString, String),
+    /// The path's content filter had a program when it was saved and has none now: the file is as git stores it.
+    FilterMissing(BString),
     /// The files of an operation in progress were left out, since the snapshot came from elsewhere.
     OperationLeftOut,
     /// A submodule is an empty directory now; it was at this commit.
@@ -95,7 +103,7 @@ fn restore_directory(
     let parts = state::read_parts(&repository, snapshot)?;
     let state = state::read_state(&repository, parts.state_tree)?;
     let files = read_target(&repository, &parts, &state)?;
-    let unwritable = |source| RestoreError::Write { path: BString::from("."), source };
+    let unwritable = |source| RestoreError::Write { path: path.as_os_str().as_bytes().into(), source };
     match std::fs::read_dir(path) {
         Ok(entries) => {
             if entries.count() > 0 {
@@ -105,10 +113,14 @@ fn restore_directory(
         Err(_) => std::fs::create_dir_all(path).map_err(unwritable)?,
     }
     let destination = Destination::open(path).map_err(unwritable)?;
-    let filters =
-        if state.facts.origin == Origin::Directory { Filters::Off } else { filters(&repository, &parts, trust)? };
+    let filters = if state.facts.origin == Origin::Directory {
+        Filters::Off
+    } else {
+        filters(&repository, &parts, &state, trust)?
+    };
+    let endings = Endings::AsSaved;
     let mut writer =
-        Writer { repository: &repository, raw: &state.raw, destination, filters, done: Restored::default() };
+        Writer { repository: &repository, raw: &state.raw, destination, filters, endings, done: Restored::default() };
     for (path, leaf) in &files {
         writer.write(path.as_bstr(), *leaf, Existing::None)?;
     }
@@ -129,13 +141,17 @@ fn restore_worktree(place: &WorktreePlace, snapshot: ObjectId, trust: Trust) -> 
     }
     let files = read_target(&repository, &parts, &state)?;
     let absent = paths_not_on_disk(&state.lines);
-    let present = Present::read(place, &shared, &repository)?;
+    let mut present = Present::read(place, &shared, &repository)?;
+    if state.facts.conversion.as_ref().is_some_and(|saved| saved.has_other_line_endings(&repository)) {
+        present.endings = Endings::Others;
+    }
     let mut plan = present.plan(&files, &absent, &state.raw)?;
     let destination =
         Destination::open(&place.path).map_err(|source| RestoreError::Write { path: BString::from("."), source })?;
-    let filters = filters(&repository, &parts, trust)?;
+    let filters = filters(&repository, &parts, &state, trust)?;
+    let endings = present.endings;
     let mut writer =
-        Writer { repository: &repository, raw: &state.raw, destination, filters, done: Restored::default() };
+        Writer { repository: &repository, raw: &state.raw, destination, filters, endings, done: Restored::default() };
     for path in &plan.remove {
         writer.remove(path.as_bstr())?;
     }
@@ -145,7 +161,7 @@ fn restore_worktree(place: &WorktreePlace, snapshot: ObjectId, trust: Trust) -> 
         }
     }
     match trust {
-        Trust::Own => write_operation(place, &state)?,
+        Trust::Own => write_operation(place, &repository, &state)?,
         Trust::Foreign if state.operation.is_empty() => {}
         Trust::Foreign => writer.done.warnings.push(RestoreWarning::OperationLeftOut),
     }
@@ -161,7 +177,12 @@ fn read_target(
 ) -> Result<BTreeMap<BString, Leaf>, RestoreError> {
     let mut files = BTreeMap::new();
     leaves(repository, parts.tree, b"".as_bstr(), &mut files)?;
-    let names = files.keys().chain(state.lines.keys()).chain(state.raw.keys()).chain(state.operation.keys());
+    let names = files
+        .keys()
+        .chain(state.lines.keys())
+        .chain(state.resolved.keys())
+        .chain(state.raw.keys())
+        .chain(state.operation.keys());
     match names.into_iter().find(|path| check_path(path.as_bstr()).is_err()) {
         Some(path) => Err(RestoreError::RefusedName { path: path.clone() }),
         None => Ok(files),
@@ -180,6 +201,17 @@ struct Present {
     clean: BTreeMap<BString, (Leaf, Option<IndexStat>)>,
     /// Files that are not: they must not be in the way.
     other: BTreeSet<BString>,
+    /// Whether line endings are what they were.
+    endings: Endings,
+}
+
+/// Line endings in the worktree as it was made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endings {
+    /// As they were saved.
+    AsSaved,
+    /// Other settings have made others.
+    Others,
 }
 
 /// What a restore will do, and the stat data of files that it leaves alone.
@@ -212,7 +244,8 @@ impl Present {
         let found = walk(&ground)?;
         let (changed, gone): (BTreeSet<_>, BTreeSet<_>) =
             (found.changed.iter().copied().collect(), found.gone.iter().copied().collect());
-        let mut present = Self { clean: BTreeMap::new(), other: found.untracked.iter().cloned().collect() };
+        let other = found.untracked.iter().cloned().collect();
+        let mut present = Self { clean: BTreeMap::new(), other, endings: Endings::AsSaved };
         let mut reader = super::content::Reader::new(
             shared.to_thread_local(),
             &place.path,
@@ -246,7 +279,7 @@ impl Present {
         raw: &BTreeMap<BString, Leaf>,
     ) -> Result<Plan, RestoreError> {
         let wanted = |path: &BString| files.contains_key(path) && !absent.contains(path.as_bstr());
-        // Other attributes, other bytes: then nothing that stands there can stay.
+        // Other attributes or settings, other bytes: then nothing that stands there can stay.
         let attributes = |path: &BString| path.ends_with(b".gitattributes");
         let same_attributes = self
             .clean
@@ -254,6 +287,7 @@ impl Present {
             .filter(|(path, _)| attributes(path))
             .map(|(path, (leaf, _))| (path, leaf))
             .eq(files.iter().filter(|(path, _)| attributes(path) && !absent.contains(path.as_bstr())));
+        let same_rules = same_attributes && self.endings == Endings::AsSaved;
         let remove = self.clean.keys().filter(|path| !wanted(path)).cloned().collect();
         let mut plan = Plan { remove, write: Vec::new(), stats: BTreeMap::new() };
         for (path, leaf) in files.iter().filter(|(path, _)| wanted(path)) {
@@ -261,7 +295,7 @@ impl Present {
                 return Err(RestoreError::InTheWay { path: path.clone() });
             }
             match self.clean.get(path) {
-                Some((known, stat)) if known == leaf && same_attributes && !raw.contains_key(path) => {
+                Some((known, stat)) if known == leaf && same_rules && !raw.contains_key(path) => {
                     plan.stats.extend(stat.map(|stat| (path.clone(), stat)));
                 }
                 Some(_) => plan.write.push((path.clone(), Existing::Replace)),
@@ -284,12 +318,17 @@ struct Smudger {
     pipeline: Pipeline,
     stack: gix::worktree::Stack,
     outcome: gix::attrs::search::Outcome,
-    by_settings: bool,
+    conversion: Conversion,
     symlinks: Symlinks,
     trust: Trust,
 }
 
-fn filters(repository: &gix::Repository, parts: &SnapshotParts, trust: Trust) -> Result<Filters, SaveError> {
+fn filters(
+    repository: &gix::Repository,
+    parts: &SnapshotParts,
+    state: &State,
+    trust: Trust,
+) -> Result<Filters, SaveError> {
     let failed = |source: gix::Error| SaveError::Rules { path: ".gitattributes".into(), source: source.into() };
     let index = repository.index_from_tree(&parts.tree).map_err(failed)?;
     let source = gix::worktree::stack::state::attributes::Source::IdMapping;
@@ -298,9 +337,11 @@ fn filters(repository: &gix::Repository, parts: &SnapshotParts, trust: Trust) ->
     if trust == Trust::Foreign {
         pipeline.options_mut().drivers.clear();
     }
-    let (outcome, by_settings) = (converting_attributes(&stack), converts_by_settings(repository));
+    let conversion = state.facts.conversion.clone().unwrap_or_else(|| Conversion::of(repository));
+    conversion.set_line_endings(pipeline.options_mut());
+    let outcome = converting_attributes(&stack);
     let symlinks = StatRules::new(repository, &index).symlinks;
-    Ok(Filters::On(Box::new(Smudger { pipeline, stack, outcome, by_settings, symlinks, trust })))
+    Ok(Filters::On(Box::new(Smudger { pipeline, stack, outcome, conversion, symlinks, trust })))
 }
 
 struct Writer<'a> {
@@ -308,6 +349,7 @@ struct Writer<'a> {
     raw: &'a BTreeMap<BString, Leaf>,
     destination: Destination,
     filters: Filters,
+    endings: Endings,
     done: Restored,
 }
 
@@ -335,12 +377,49 @@ impl Writer<'_> {
         if let (Filters::On(smudger), EntryKind::Link) = (&self.filters, kind) {
             kind = if smudger.symlinks == Symlinks::AsFiles { EntryKind::Blob } else { kind };
         }
-        let bytes = self.bytes(path, leaf)?;
         self.done.written += 1;
+        let mut existing = existing;
+        if kind != EntryKind::Link && self.is_large(path, leaf) {
+            if self.stream(path, leaf, existing)? {
+                return self.destination.stat(path).map(Some).map_err(failed);
+            }
+            existing = Existing::Replace;
+        }
+        let bytes = self.bytes(path, leaf)?;
         let written = self.destination.write(path, kind, &bytes, existing);
-        // Git may call raw bytes clean by their stat data alone: it must not look at them just since they are new.
-        let stat = if self.raw.contains_key(path) { written.and_then(|_| self.destination.age(path)) } else { written };
+        // Git may call such bytes clean by their stat data alone: it must not look at them just since they are new.
+        let by_stat_alone = self.raw.contains_key(path) || self.endings == Endings::Others;
+        let stat = if by_stat_alone { written.and_then(|_| self.destination.age(path)) } else { written };
         stat.map(Some).map_err(failed)
+    }
+
+    /// Whether a content is too large to hold in memory and need not be, as far as the rules of its path tell.
+    fn is_large(&mut self, path: &BStr, leaf: Leaf) -> bool {
+        let large = self.repository.find_header(leaf.id).is_ok_and(|header| header.size() > LARGE);
+        large
+            && !self.raw.contains_key(path)
+            && match &mut self.filters {
+                Filters::Off => true,
+                Filters::On(smudger) => !smudger.converts(path, self.repository) || is_guess(&smudger.outcome),
+            }
+    }
+
+    /// Writes a content without holding it; false if it turned out to be one that the rules of its path convert.
+    fn stream(&mut self, path: &BStr, leaf: Leaf, existing: Existing) -> Result<bool, RestoreError> {
+        let failed = |source| RestoreError::Write { path: path.to_owned(), source };
+        let file = self.destination.create(path, leaf.kind, existing).map_err(failed)?;
+        let mut written = file.try_clone().map_err(failed)?;
+        let git = Git::in_git_dir(self.repository.common_dir()).with_setting("core.bigFileThreshold=1m");
+        git.run_into(["cat-file", "blob", &leaf.id.to_string()], file)
+            .map_err(|error| failed(std::io::Error::other(error)))?;
+        let converts = match &mut self.filters {
+            Filters::Off => false,
+            Filters::On(smudger) => smudger.converts(path, self.repository),
+        };
+        if !converts {
+            return Ok(true);
+        }
+        written.rewind().and_then(|()| holds_nul(written)).map_err(failed)
     }
 
     fn bytes(&mut self, path: &BStr, leaf: Leaf) -> Result<Vec<u8>, RestoreError> {
@@ -355,8 +434,12 @@ impl Writer<'_> {
         if leaf.kind == EntryKind::Link || !smudger.converts(path, self.repository) {
             return Ok(stored);
         }
-        if smudger.trust == Trust::Foreign && smudger.names_a_driver() {
-            self.done.warnings.push(RestoreWarning::FilterNotRun(path.to_owned()));
+        if let Some(driver) = smudger.driver() {
+            if smudger.trust == Trust::Foreign {
+                self.done.warnings.push(RestoreWarning::FilterNotRun(path.to_owned()));
+            } else if smudger.conversion.misses(driver.as_bstr(), smudger.pipeline.options_mut()) {
+                self.done.warnings.push(RestoreWarning::FilterMissing(path.to_owned()));
+            }
         }
         match smudge(&mut smudger.pipeline, &mut smudger.stack, path, &stored, self.repository) {
             Ok(bytes) => Ok(bytes),
@@ -370,29 +453,34 @@ impl Writer<'_> {
 
 impl Smudger {
     fn converts(&mut self, path: &BStr, repository: &gix::Repository) -> bool {
-        let Ok(platform) = self.stack.at_entry(path, None, &repository.objects) else { return self.by_settings };
+        let Ok(platform) = self.stack.at_entry(path, None, &repository.objects) else {
+            return self.conversion.converts_by_settings();
+        };
         platform.matching_attributes(&mut self.outcome);
-        self.by_settings || any_set(&self.outcome)
+        self.conversion.converts_by_settings() || any_set(&self.outcome)
     }
 
-    fn names_a_driver(&self) -> bool {
-        self.outcome.iter_selected().any(|found| {
-            let state = found.assignment.state;
-            found.assignment.name.as_str() == "filter" && matches!(state, gix::attrs::StateRef::Value(_))
-        })
+    /// The content filter of the path that was last asked for.
+    fn driver(&self) -> Option<BString> {
+        let found = self.outcome.iter_selected().find(|found| found.assignment.name.as_str() == "filter")?;
+        match found.assignment.state {
+            gix::attrs::StateRef::Value(name) => Some(name.as_bstr().to_owned()),
+            _ => None,
+        }
     }
 }
 
-fn write_operation(place: &WorktreePlace, state: &State) -> Result<(), RestoreError> {
+fn write_operation(place: &WorktreePlace, repository: &gix::Repository, state: &State) -> Result<(), RestoreError> {
     let failed = |path: &BString| {
         let path = path.clone();
         move |source| RestoreError::Write { path, source }
     };
+    if let Some(path) = state.operation.keys().find(|path| !is_operation_file(path)) {
+        return Err(RestoreError::RefusedName { path: path.clone() });
+    }
+    let files = write_own_refs(repository, &place.git_dir, &state.operation)?;
     let mut destination = Destination::open(&place.git_dir).map_err(failed(&".git".into()))?;
-    for (path, bytes) in &state.operation {
-        if !is_operation_file(path) {
-            return Err(RestoreError::RefusedName { path: path.clone() });
-        }
+    for (path, bytes) in files {
         destination.write(path.as_bstr(), EntryKind::Blob, bytes, Existing::Replace).map_err(failed(path))?;
     }
     Ok(())

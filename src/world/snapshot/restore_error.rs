@@ -44,6 +44,14 @@ pub enum RestoreError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The refs of the worktree's own could not be written.
+    #[error("could not write the refs of {}", path.display())]
+    OwnRefs {
+        /// The git directory.
+        path: PathBuf,
+        /// What failed.
+        source: Cause,
+    },
     /// The index could not be written.
     #[error("could not write the index {}", path.display())]
     Index {

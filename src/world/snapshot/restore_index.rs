@@ -4,6 +4,7 @@
 //! file was written from the entry's own content, so that git looks at all others.
 
 use super::index_lines::{IndexLine, IndexLines};
+use super::resolve_undo::add_resolved;
 use super::restore_error::RestoreError;
 use super::state::{IndexPresence, SnapshotParts, State};
 use super::tree::{Leaf, leaves, tree_of_commit};
@@ -41,12 +42,14 @@ pub(super) fn write_index(
     let mut index = gix::index::State::new(repository.object_hash());
     for (path, line) in lines.iter().flat_map(|(path, lines)| lines.iter().map(move |line| (path, line))) {
         let is_own = line.stage == 0 && !line.intent_to_add && files.get(path) == Some(&line.leaf);
-        let stat = if is_own { fresh.get(path).copied().unwrap_or_default() } else { IndexStat::default() };
+        let fresh = fresh.get(path).copied().filter(|_| is_own).unwrap_or_default();
+        let stat = if line.other_size { of_other_size(fresh) } else { fresh };
         index.dangerously_push_entry(stat, line.leaf.id, line.flags(), mode_of(line.leaf.kind), path.as_bstr());
     }
     index.sort_entries();
     let mut file = gix::index::File::from_state(index, path.clone());
-    file.write(gix::index::write::Options::default()).map_err(|source| failed(source.into()))
+    file.write(gix::index::write::Options::default()).map_err(|source| failed(source.into()))?;
+    add_resolved(&path, repository.object_hash(), &state.resolved)
 }
 
 impl IndexLine {
@@ -59,6 +62,11 @@ impl IndexLine {
         }
         flags
     }
+}
+
+/// What makes git call a file modified without a look at its content: a size that it has not.
+fn of_other_size(fresh: IndexStat) -> IndexStat {
+    IndexStat { size: if fresh.size == 1 { 2 } else { 1 }, ..IndexStat::default() }
 }
 
 fn mode_of(kind: EntryKind) -> Mode {

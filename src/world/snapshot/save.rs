@@ -4,6 +4,7 @@
 //! the snapshot would be the previous one; if the index or HEAD changes meanwhile all is looked at again.
 
 use super::content::{Filtering, Held, Reading, Rest};
+use super::conversion::Conversion;
 use super::exact::add_inexact;
 use super::index_lines::{self, IndexLine, IndexLines};
 use super::large_file::stream;
@@ -11,6 +12,7 @@ use super::layout::StatRules;
 use super::operation::{self, OperationFiles};
 use super::patterns::Patterns;
 use super::place::{FileMark, Head, WorktreePlace, open_repository, read_head, read_index};
+use super::resolve_undo::read_resolved;
 use super::staged::{StagedPaths, find_flagged, find_staged};
 use super::state::{self, IndexPresence, Origin, SnapshotParts, StateFacts};
 use super::submodule::look_at_submodule;
@@ -40,6 +42,7 @@ pub(super) struct Draft {
     pub(super) presence: IndexPresence,
     pub(super) staged: StagedPaths,
     pub(super) flagged: BTreeMap<BString, IndexLine>,
+    pub(super) resolved: IndexLines,
     pub(super) operation: OperationFiles,
     /// What stands at a path in HEAD and in the worktree, where that may differ.
     pub(super) changes: Changes,
@@ -100,7 +103,8 @@ pub fn save_vanished(
         presence,
         staged,
         flagged,
-        operation: operation::read_operation(git_dir)?,
+        resolved: index.as_ref().map_or_else(|| Ok(IndexLines::new()), |index| read_resolved(git_dir, index))?,
+        operation: operation::read_operation(&repository, git_dir)?,
         changes,
         readings: BTreeMap::new(),
         warnings: Vec::new(),
@@ -162,7 +166,8 @@ fn draft_worktree(
         origin: Origin::Worktree,
         head,
         presence,
-        operation: operation::read_operation(&place.git_dir)?,
+        resolved: read_resolved(&place.git_dir, &index)?,
+        operation: operation::read_operation(repository, &place.git_dir)?,
         changes: staged.iter().map(|(path, staged)| (path.clone(), (staged.head, staged.plain()))).collect(),
         staged,
         flagged,
@@ -192,7 +197,13 @@ impl Draft {
             self.change(path(at), Some(entry_leaf(at)), None);
         }
         for &at in &found.changed {
-            let now = self.readings.get(&path(at)).map(|reading| reading.leaf);
+            let reading = self.readings.get(&path(at));
+            let now = reading.map(|reading| reading.leaf);
+            if reading.is_some_and(|reading| reading.differs_by_size_alone(&index.entries()[at])) {
+                let plain = super::staged::index_line(&index.entries()[at]);
+                let staged = self.staged.get_mut(&path(at)).and_then(|staged| staged.lines.first_mut());
+                staged.unwrap_or_else(|| self.flagged.entry(path(at)).or_insert(plain)).other_size = true;
+            }
             self.change(path(at), Some(entry_leaf(at)), now);
         }
         for path in &found.untracked {
@@ -259,6 +270,11 @@ impl Draft {
         present.map(size).sum()
     }
 
+    fn is_as_checked_out(&self) -> bool {
+        let exact = self.readings.values().all(|reading| reading.raw.is_none());
+        self.is_clean() && self.flagged.is_empty() && exact && !operation::is_arranged(&self.operation)
+    }
+
     fn is_clean(&self) -> bool {
         let same = self.changes.values().all(|(head, now)| head == now);
         same && self.staged.is_empty() && self.not_saved.is_empty() && !operation::is_in_progress(&self.operation)
@@ -277,7 +293,7 @@ pub(super) fn finish(
     draft.warnings.dedup();
     draft.not_saved.sort();
     draft.not_saved.dedup();
-    let clean = draft.is_clean();
+    let (clean, as_checked_out) = (draft.is_clean(), draft.is_as_checked_out());
     draft.changes.retain(|_, (head, now)| head != now);
     // A previous snapshot that cannot be read is no reason not to save.
     let previous = options.previous.and_then(|id| Some((id, know_previous(repository, id, &draft.changes).ok()?)));
@@ -298,6 +314,7 @@ pub(super) fn finish(
         ignored: draft.ignored,
         unchanged: false,
         clean,
+        as_checked_out,
         warnings: std::mem::take(&mut draft.warnings),
         not_saved: std::mem::take(&mut draft.not_saved),
     };
@@ -306,9 +323,9 @@ pub(super) fn finish(
         return Ok(Saved { commit: id, unchanged: true, ..saved });
     }
     let subject = subject(&draft, saved.files);
-    let state = add_commit(&mut pending, parts.state_tree, &parts.state_parents, "worktree state\n", options)?;
+    let state = pending.add_commit(parts.state_tree, &parts.state_parents, "worktree state\n", options)?;
     let parents: Vec<_> = parts.base.into_iter().chain([state]).collect();
-    saved.commit = add_commit(&mut pending, parts.tree, &parents, &subject, options)?;
+    saved.commit = pending.add_commit(parts.tree, &parents, &subject, options)?;
     saved.bytes = pending.write(sink)?;
     Ok(saved)
 }
@@ -322,9 +339,7 @@ fn know_previous(
     let parts = state::read_parts(repository, id)?;
     let mut pending = Pending::new(repository.object_hash());
     pending.know_all(repository, parts.state_tree)?;
-    for path in changes.keys() {
-        pending.know_path(repository, parts.tree, path.as_bstr())?;
-    }
+    pending.know_paths(repository, parts.tree, changes.keys().map(|path| path.as_bstr()))?;
     Ok((parts, pending))
 }
 
@@ -385,7 +400,8 @@ fn add_trees(
     let named = draft.staged.iter().flat_map(|(path, staged)| {
         staged.lines.iter().filter(|line| Some(line.leaf) != staged.head).map(move |line| (path.clone(), line.leaf))
     });
-    for (path, leaf) in named.collect::<Vec<_>>() {
+    let remembered = draft.resolved.iter().flat_map(|(path, lines)| lines.iter().map(|line| (path.clone(), line.leaf)));
+    for (path, leaf) in named.chain(remembered).collect::<Vec<_>>() {
         if leaf.kind != EntryKind::Commit && !keep_object(repository, pending, leaf.id, Kind::Blob, &mut state_files)? {
             draft.warnings.push(Warning::MissingObject(path, leaf.id));
         }
@@ -402,7 +418,11 @@ fn add_trees(
     let blob = |id| Some(Leaf { kind: EntryKind::Blob, id });
     let index = pending.add(Kind::Blob, index_lines::encode(&draft.lines()))?;
     state_files.insert(state::INDEX.into(), blob(index));
-    let facts = pending.add(Kind::Blob, draft.facts(raw_files).encode()?)?;
+    if !draft.resolved.is_empty() {
+        let resolved = pending.add(Kind::Blob, index_lines::encode(&draft.resolved))?;
+        state_files.insert(state::RESOLVED.into(), blob(resolved));
+    }
+    let facts = pending.add(Kind::Blob, draft.facts(repository, raw_files).encode()?)?;
     state_files.insert(state::STATE.into(), blob(facts));
     let state_tree = pending.edit(repository, None, state_files.into_iter())?;
     let head = draft.head.commit.map(|commit| tree_of_commit(repository, commit)).transpose()?;
@@ -441,7 +461,7 @@ impl Draft {
         staged.chain(self.flagged.iter().map(|(path, line)| (path.clone(), vec![*line]))).collect()
     }
 
-    fn facts(&self, raw_files: usize) -> StateFacts {
+    fn facts(&self, repository: &gix::Repository, raw_files: usize) -> StateFacts {
         let patterns = self.operation.get(b"info/sparse-checkout".as_bstr());
         let in_progress = |name: &&BString| !name.contains(&b'/') && name.ends_with(b"_HEAD") && *name != "ORIG_HEAD";
         StateFacts {
@@ -452,6 +472,7 @@ impl Draft {
             index: self.presence,
             operation: self.operation.keys().filter(in_progress).map(ToString::to_string).collect(),
             sparse_patterns: patterns.map(|bytes| bytes.to_str_lossy().into_owned()),
+            conversion: (self.origin != Origin::Directory).then(|| Conversion::of(repository)),
             raw_files,
             not_saved: self.not_saved.iter().map(Into::into).collect(),
             warnings: self.warnings.iter().map(state::shown).collect(),
@@ -468,28 +489,4 @@ fn subject(draft: &Draft, files: usize) -> String {
         Origin::VanishedWorktree => format!("what git held of a vanished worktree on {stood_on}: {files}\n"),
         Origin::Directory => format!("saved directory: {files}\n"),
     }
-}
-
-fn add_commit(
-    pending: &mut Pending,
-    tree: ObjectId,
-    parents: &[ObjectId],
-    message: &str,
-    options: &SaveOptions,
-) -> Result<ObjectId, SaveError> {
-    let who = gix::actor::Signature {
-        name: options.name.as_str().into(),
-        email: options.email.as_str().into(),
-        time: gix::date::Time { seconds: options.seconds, offset: 0 },
-    };
-    let commit = gix::objs::Commit {
-        tree,
-        parents: parents.iter().copied().collect(),
-        author: who.clone(),
-        committer: who,
-        encoding: None,
-        message: message.into(),
-        extra_headers: Vec::new(),
-    };
-    pending.add_encoded(Kind::Commit, &commit)
 }

@@ -136,6 +136,7 @@ pub(super) fn index_line(entry: &gix::index::Entry) -> IndexLine {
         skip_worktree: entry.flags.contains(Flags::SKIP_WORKTREE),
         intent_to_add: entry.flags.contains(Flags::INTENT_TO_ADD),
         on_disk: false,
+        other_size: false,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns: the names in a state commit's tree and `state.json`. Must not know: how the state was found or is put back. Invariant: the same
 //! state gives the same tree, and what a newer version adds is no reason to refuse.
 
+use super::conversion::Conversion;
 use super::index_lines::{self, IndexLines};
 use super::operation::OperationFiles;
 use super::tree::{Leaf, leaves, read_tree, tree_of_commit, unreadable_object};
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 pub(super) const SCHEMA: &str = "tether.snapshot/1";
 pub(super) const STATE: &str = "state.json";
 pub(super) const INDEX: &str = "index";
+pub(super) const RESOLVED: &str = "resolved";
 pub(super) const OBJECTS: &str = "objects/";
 pub(super) const OPERATION: &str = "operation/";
 pub(super) const RAW: &str = "raw/";
@@ -52,6 +54,9 @@ pub(super) struct StateFacts {
     pub(super) index: IndexPresence,
     pub(super) operation: Vec<String>,
     pub(super) sparse_patterns: Option<String>,
+    /// Not there in what older versions saved, nor for a plain directory.
+    #[serde(default)]
+    pub(super) conversion: Option<Conversion>,
     pub(super) raw_files: usize,
     pub(super) not_saved: Vec<NotSavedFact>,
     pub(super) warnings: Vec<String>,
@@ -136,12 +141,13 @@ pub(super) fn read_parts(repository: &gix::Repository, id: ObjectId) -> Result<S
 pub(super) struct State {
     pub(super) facts: StateFacts,
     pub(super) lines: IndexLines,
+    pub(super) resolved: IndexLines,
     pub(super) operation: OperationFiles,
     pub(super) raw: BTreeMap<BString, Leaf>,
 }
 
-/// Reads the tree of a state commit.
-pub(super) fn read_state(repository: &gix::Repository, tree: ObjectId) -> Result<State, SaveError> {
+/// The files of a state commit's tree, but for `objects/`.
+fn read_files(repository: &gix::Repository, tree: ObjectId) -> Result<BTreeMap<BString, Leaf>, SaveError> {
     let mut files = BTreeMap::new();
     for entry in read_tree(repository, tree)?.entries {
         let below = match entry.mode.kind() {
@@ -154,24 +160,39 @@ pub(super) fn read_state(repository: &gix::Repository, tree: ObjectId) -> Result
         };
         leaves(repository, below, entry.filename.as_bstr(), &mut files)?;
     }
+    Ok(files)
+}
+
+fn read_blob(repository: &gix::Repository, leaf: Leaf) -> Result<Vec<u8>, SaveError> {
+    Ok(repository.find_blob(leaf.id).map_err(unreadable_object(leaf.id))?.take_data())
+}
+
+fn operation_among(repository: &gix::Repository, files: &BTreeMap<BString, Leaf>) -> Result<OperationFiles, SaveError> {
+    let named = files.iter().filter_map(|(path, leaf)| Some((path.strip_prefix(OPERATION.as_bytes())?, *leaf)));
+    named.map(|(name, leaf)| Ok((name.into(), read_blob(repository, leaf)?))).collect()
+}
+
+/// The files of an operation in progress in the tree of a state commit.
+pub(super) fn read_operation_files(repository: &gix::Repository, tree: ObjectId) -> Result<OperationFiles, SaveError> {
+    operation_among(repository, &read_files(repository, tree)?)
+}
+
+/// Reads the tree of a state commit.
+pub(super) fn read_state(repository: &gix::Repository, tree: ObjectId) -> Result<State, SaveError> {
+    let files = read_files(repository, tree)?;
     let invalid =
         |what: &str| SaveError::Object { id: tree, source: Cause::from(format!("its {what} is not readable")) };
-    let blob = |leaf: &Leaf| -> Result<Vec<u8>, SaveError> {
-        Ok(repository.find_blob(leaf.id).map_err(unreadable_object(leaf.id))?.take_data())
-    };
-    let named = |name: &str| files.get(name.as_bytes().as_bstr()).ok_or_else(|| invalid(name));
-    let facts: StateFacts = serde_json::from_slice(&blob(named(STATE)?)?).map_err(|_| invalid(STATE))?;
+    let named = |name: &str| files.get(name.as_bytes().as_bstr()).copied().ok_or_else(|| invalid(name));
+    let blob = |name: &str| read_blob(repository, named(name)?);
+    let facts: StateFacts = serde_json::from_slice(&blob(STATE)?).map_err(|_| invalid(STATE))?;
     if facts.schema.split('/').nth(1) != SCHEMA.split('/').nth(1) {
         return Err(invalid("schema"));
     }
-    let lines = index_lines::decode(&blob(named(INDEX)?)?).ok_or_else(|| invalid(INDEX))?;
-    let (mut operation, mut raw) = (OperationFiles::new(), BTreeMap::new());
-    for (path, leaf) in &files {
-        if let Some(name) = path.strip_prefix(OPERATION.as_bytes()) {
-            operation.insert(name.into(), blob(leaf)?);
-        } else if let Some(name) = path.strip_prefix(RAW.as_bytes()) {
-            raw.insert(name.into(), *leaf);
-        }
-    }
-    Ok(State { facts, lines, operation, raw })
+    let lines = index_lines::decode(&blob(INDEX)?).ok_or_else(|| invalid(INDEX))?;
+    let resolved = match files.get(RESOLVED.as_bytes().as_bstr()) {
+        Some(leaf) => index_lines::decode(&read_blob(repository, *leaf)?).ok_or_else(|| invalid(RESOLVED))?,
+        None => IndexLines::new(),
+    };
+    let raw = files.iter().filter_map(|(path, leaf)| Some((path.strip_prefix(RAW.as_bytes())?.into(), *leaf)));
+    Ok(State { facts, lines, resolved, operation: operation_among(repository, &files)?, raw: raw.collect() })
 }

@@ -3,7 +3,7 @@
 //! Owns: the differences between two trees, and the list of objects that a snapshot still needs. Must not know: worktrees, indexes.
 //! Invariant: an object is handed over once, and only if it is not known to be reachable already.
 
-use super::{Cause, ObjectSink, SaveError};
+use super::{Cause, ObjectSink, SaveError, SaveOptions};
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::EntryKind;
@@ -126,23 +126,26 @@ impl Pending {
         self.known.contains(&id)
     }
 
-    /// Says that the trees on the way to `path` in the tree `root` are reachable, and what stands at it.
-    pub(super) fn know_path(
+    /// Says that the trees on the way to `paths` in the tree `root` are reachable, and what stands at them. Each tree is read once,
+    /// however many of the paths are below it.
+    pub(super) fn know_paths<'p>(
         &mut self,
         repository: &gix::Repository,
         root: ObjectId,
-        path: &BStr,
+        paths: impl Iterator<Item = &'p BStr>,
     ) -> Result<(), SaveError> {
-        let mut tree = root;
-        for name in path.split(|&byte| byte == b'/') {
-            self.know(tree);
-            let entries = read_tree(repository, tree)?.entries;
-            let Some(entry) = entries.into_iter().find(|entry| entry.filename == name) else { return Ok(()) };
+        self.know(root);
+        let mut below: BTreeMap<&BStr, Vec<&BStr>> = BTreeMap::new();
+        for path in paths {
+            let (name, rest) = path.split_once_str("/").unwrap_or((path, b""));
+            below.entry(name.as_bstr()).or_default().extend(Some(rest.as_bstr()).filter(|rest| !rest.is_empty()));
+        }
+        for entry in read_tree(repository, root)?.entries {
+            let Some(rest) = below.get(entry.filename.as_bstr()) else { continue };
             self.know(entry.oid);
-            if !entry.mode.is_tree() {
-                return Ok(());
+            if entry.mode.is_tree() && !rest.is_empty() {
+                self.know_paths(repository, entry.oid, rest.iter().copied())?;
             }
-            tree = entry.oid;
         }
         Ok(())
     }
@@ -208,6 +211,31 @@ impl Pending {
             .write_to(&mut bytes)
             .map_err(|source| SaveError::Make { what: "a tree or commit", source: source.into() })?;
         self.add(kind, bytes)
+    }
+
+    /// Adds a commit by the one who saves.
+    pub(super) fn add_commit(
+        &mut self,
+        tree: ObjectId,
+        parents: &[ObjectId],
+        message: &str,
+        options: &SaveOptions,
+    ) -> Result<ObjectId, SaveError> {
+        let who = gix::actor::Signature {
+            name: options.name.as_str().into(),
+            email: options.email.as_str().into(),
+            time: gix::date::Time { seconds: options.seconds, offset: 0 },
+        };
+        let commit = gix::objs::Commit {
+            tree,
+            parents: parents.iter().copied().collect(),
+            author: who.clone(),
+            committer: who,
+            encoding: None,
+            message: message.into(),
+            extra_headers: Vec::new(),
+        };
+        self.add_encoded(Kind::Commit, &commit)
     }
 
     /// Hands everything to `sink`; answers how many bytes that were.

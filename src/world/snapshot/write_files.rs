@@ -53,6 +53,26 @@ impl Destination {
 
     /// Writes a file or link, with the directories on the way; answers its stat data.
     pub(super) fn write(&mut self, path: &BStr, kind: EntryKind, bytes: &[u8], existing: Existing) -> io::Result<Stat> {
+        if kind == EntryKind::Link {
+            self.make_way(path, existing)?;
+            let (directory, name) = self.parent(path)?;
+            rustix::fs::symlinkat(bytes, directory, name.as_bytes())?;
+        } else {
+            self.create(path, kind, existing)?.write_all(bytes)?;
+        }
+        self.stat(path)
+    }
+
+    /// Makes an empty file, with the directories on the way.
+    pub(super) fn create(&mut self, path: &BStr, kind: EntryKind, existing: Existing) -> io::Result<File> {
+        self.make_way(path, existing)?;
+        let (directory, name) = self.parent(path)?;
+        let mode = if kind == EntryKind::BlobExecutable { 0o777 } else { 0o666 };
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(directory, name.as_bytes(), flags, Mode::from_raw_mode(mode))?))
+    }
+
+    fn make_way(&mut self, path: &BStr, existing: Existing) -> io::Result<()> {
         let (directory, name) = self.parent(path)?;
         if existing == Existing::Replace {
             match rustix::fs::unlinkat(directory, name.as_bytes(), AtFlags::empty()) {
@@ -62,14 +82,12 @@ impl Destination {
         } else if remove_empty_directory(directory, name).is_err() {
             return Err(Errno::EXIST.into());
         }
-        if kind == EntryKind::Link {
-            rustix::fs::symlinkat(bytes, directory, name.as_bytes())?;
-        } else {
-            let mode = if kind == EntryKind::BlobExecutable { 0o777 } else { 0o666 };
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(directory, name.as_bytes(), flags, Mode::from_raw_mode(mode))?;
-            File::from(file).write_all(bytes)?;
-        }
+        Ok(())
+    }
+
+    /// The stat data of the file or link at `path`.
+    pub(super) fn stat(&mut self, path: &BStr) -> io::Result<Stat> {
+        let (directory, name) = self.parent(path)?;
         Ok(rustix::fs::statat(directory, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
