@@ -49,6 +49,17 @@ impl AtRisk {
     }
 }
 
+/// Steps that take a place away, with what is at risk there.
+#[derive(Debug, Default)]
+pub(super) struct StepsAtRisk(Vec<(Step, AtRisk)>);
+
+impl StepsAtRisk {
+    /// What is at risk where `step` takes something away.
+    pub(super) fn of(&self, step: &Step) -> Option<AtRisk> {
+        self.0.iter().find(|(known, _)| known == step).map(|(_, at_risk)| at_risk.clone())
+    }
+}
+
 /// A worktree whose work is nowhere else.
 #[derive(Debug, Clone)]
 pub struct RiskyWorktree {
@@ -110,13 +121,8 @@ impl<'t> Unpushed<'t> {
 
 impl Tether {
     /// What is at risk where the steps of a plan would take something away, by the text of the step.
-    pub(super) fn find_at_risk(
-        &self,
-        steps: &[Step],
-        records: &Records,
-        seen: &Observation,
-    ) -> BTreeMap<String, AtRisk> {
-        let mut found = BTreeMap::new();
+    pub(super) fn find_at_risk(&self, steps: &[Step], records: &Records, seen: &Observation) -> StepsAtRisk {
+        let mut found = StepsAtRisk::default();
         let mut look = None;
         for step in steps {
             let (path, place) = match step {
@@ -142,7 +148,7 @@ impl Tether {
             let unpushed = list.find_at(&path).map_or(Some(0), |known| unpushed.count(list, &known.head));
             let at_risk =
                 AtRisk { dirt: dirt.clone(), unpushed, locked: *locked, processes: self.find_standing(&path) };
-            found.insert(format!("{step:?}"), at_risk);
+            found.0.push((step.clone(), at_risk));
         }
         found
     }

@@ -2,11 +2,10 @@
 //!
 //! Invariants: one recovery at a time; every step is checked again just before it is taken; a second recovery writes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
-use std::time::Duration;
 
-use crate::app::at_risk::AtRisk;
+use crate::app::at_risk::{AtRisk, StepsAtRisk};
 use crate::app::evidence::AssumedDead;
 use crate::app::failure::{Failure, FailureKind, chain_of};
 use crate::app::observe::Scope;
@@ -17,17 +16,12 @@ use crate::domain::ids::{RunId, TaskAddress};
 use crate::domain::session::SessionStatus;
 use crate::domain::transition::apply;
 use crate::domain::view::RunView;
-use crate::git::TIES_TO_A_REPOSITORY;
-use crate::git::settings::RECOVERY_HOOK;
 use crate::plan::finding::{Finding, FindingCode};
 use crate::plan::recover::{Permission, Plan, plan};
 use crate::plan::step::Step;
 use crate::store::journal::JournalLine;
 use crate::store::runs::{Need, Proposal};
-use crate::world::supervise::hook::{Told, tell};
 
-/// How long the program in `tether.recoveryHook` may take for one event.
-const HOOK_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a recovery looks again whether its own steps have made more to do.
 const MOST_ROUNDS: usize = 4;
 /// From how many on the notes about a run's environments are one commit.
@@ -74,10 +68,10 @@ pub struct StepReport {
     pub at_risk: Option<AtRisk>,
 }
 
-/// A plan, and what is at risk where its steps take something away, by the text of the step.
+/// A plan, and what is at risk where its steps take something away.
 struct Planned {
     plan: Plan,
-    at_risk: BTreeMap<String, AtRisk>,
+    at_risk: StepsAtRisk,
 }
 
 /// Whether a recovery changes anything.
@@ -142,7 +136,7 @@ impl Tether {
         let mut to_run: Vec<Step> = Vec::new();
         let mut tried: BTreeSet<String> = BTreeSet::new();
         for _ in 0..MOST_ROUNDS {
-            let Planned { plan: planned, mut at_risk } = self.plan_recovery(options)?;
+            let Planned { plan: planned, at_risk } = self.plan_recovery(options)?;
             recovery.needs_person = planned.needs_person();
             merge_findings(&mut recovery.findings, planned.findings);
             for address in planned.resumable {
@@ -157,7 +151,7 @@ impl Tether {
             to_run.extend(runs);
             let mut reports = self.perform_all(others, &options.scope.assumed_dead, told);
             for report in &mut reports {
-                report.at_risk = at_risk.remove(&format!("{:?}", report.step));
+                report.at_risk = at_risk.of(&report.step);
             }
             let progressed = reports.iter().any(|report| report.outcome == StepOutcome::Done);
             for report in &reports {
@@ -179,20 +173,6 @@ impl Tether {
             recovery.needs_person = self.verify(&options.scope)?.needs_person;
         }
         Ok(recovery)
-    }
-
-    /// Tells the program in `tether.recoveryHook` of something, if there is one; answers with what is wrong with it. It can neither
-    /// break a recovery nor hold it up.
-    pub fn tell_recovery_hook(&self, line: &[u8]) -> Result<Option<String>, Failure> {
-        let Some(program) = self.repository().settings().read(&RECOVERY_HOOK)? else { return Ok(None) };
-        let directory = self.repository().workdir().unwrap_or_else(|| self.repository().common_dir());
-        let wrong = match tell(&program, directory, line, TIES_TO_A_REPOSITORY, HOOK_PATIENCE) {
-            Told::Heard => return Ok(None),
-            Told::Refused(status) => format!("it ended with {status}"),
-            Told::TooSlow => format!("it took longer than {} s", HOOK_PATIENCE.as_secs()),
-            Told::Failed(error) => error.to_string(),
-        };
-        Ok(Some(format!("tether.recoveryHook `{program}`: {wrong}")))
     }
 
     fn plan_recovery(&self, options: &RecoverOptions) -> Result<Planned, Failure> {
@@ -407,11 +387,11 @@ fn run_one(surroundings: crate::git::Surroundings, step: Step) -> StepReport {
 }
 
 fn planned_recovery(planned: Planned) -> Recovery {
-    let Planned { plan: planned, mut at_risk } = planned;
+    let Planned { plan: planned, at_risk } = planned;
     let needs_person = planned.needs_person();
     let steps = planned.steps.into_iter().map(|step| {
         let message = format!("would {}", about_to(&step));
-        let at_risk = at_risk.remove(&format!("{step:?}"));
+        let at_risk = at_risk.of(&step);
         StepReport { step, outcome: StepOutcome::Planned, message, at_risk }
     });
     Recovery {
