@@ -32,7 +32,7 @@ pub enum FailureKind {
 }
 
 /// Why something was not done.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     /// What kind of failure it is.

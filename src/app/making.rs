@@ -20,7 +20,7 @@ use crate::world::making_lock::{MakingLock, Taken};
 use crate::world::paths::{self, Mounts};
 use crate::world::supervise::run_setup;
 use crate::world::worktree_facts::{Expected, PathFacts, look_at};
-use crate::world::worktree_make::{self, Announced, MakeError, Order, OrderedHead, Vanished};
+use crate::world::worktree_make::{self, Announced, MakeError, OnDisk, Order, OrderedHead, Vanished};
 use crate::world::worktree_mark::Mark;
 use crate::world::worktree_remove::RemoveError;
 use crate::world::worktrees::{Registration, WorktreeList, read_worktrees};
@@ -195,6 +195,7 @@ impl Tether {
             mark,
             vanished: Vanished::Refuse,
             announced: Announced::ByHook,
+            on_disk: OnDisk::WhenMade,
             patience: PATIENCE,
         })
     }

@@ -1,34 +1,26 @@
-//! What a recovery does on disk: makes missing environments anew, cleans what nobody needs.
+//! Cleaning up: environments that nobody needs, and worktrees of ours that no record names.
 //!
-//! Invariants: nothing is put where something is; what git or a directory still holds is saved before it is replaced or removed; a kill
-//! in the middle leaves the environment `recovering` or `cleaning`, and the same step goes on.
+//! Invariants: what git or a directory still holds is saved before it is removed; a kill in the middle leaves the environment `cleaning`,
+//! and the same step goes on.
 
 use std::path::Path;
 
-use crate::app::environment::moved;
 use crate::app::failure::{Failure, FailureKind};
-use crate::app::making::{PATIENCE, make_failure, remove_failure, task_in};
-use crate::app::removal::{Going, Unsaved, not_the_place};
-use crate::app::rescue::Return;
+use crate::app::making::{PATIENCE, remove_failure, task_in};
+use crate::app::removal::{Going, Unsaved};
 use crate::app::tether::Tether;
 use crate::domain::environment::{
-    CleanupPolicy, Environment, EnvironmentSpec, EnvironmentState, ExecutionMode, Failure as Reason, WorktreeSpec,
+    CleanupPolicy, Environment, EnvironmentSpec, EnvironmentState, ExecutionMode, WorktreeSpec,
 };
-use crate::domain::event::RunEvent;
-use crate::domain::ids::{EnvironmentId, RunId, TaskId};
-use crate::domain::saved::{SavedEntry, SavedKind};
+use crate::domain::ids::{EnvironmentId, RunId};
 use crate::domain::task::TaskState;
 use crate::domain::view::RunView;
 use crate::store::runs::Need;
 use crate::world::paths::{self, Occupancy};
-use crate::world::worktree_facts::PathFacts;
-use crate::world::worktree_make::{Announced, Order, OrderedHead, Vanished, make};
-use crate::world::worktree_mark::{Mark, Stage};
+use crate::world::worktree_make::{Announced, OnDisk, Order, OrderedHead, Vanished};
+use crate::world::worktree_mark::Stage;
 use crate::world::worktree_remove::{remove, undo};
-use crate::world::worktrees::{Lock, Registration, WorktreeList};
-
-/// Why a place is saved that a killed recovery had half put back: never what is put back itself.
-pub(super) const HALF_PUT_BACK: &str = "found half put back";
+use crate::world::worktrees::Registration;
 
 /// How a step on disk went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,25 +33,13 @@ pub enum PlaceOutcome {
     Refused(String),
 }
 
-/// An environment that is put back, and what is known of it.
-struct Missing<'a> {
-    run: &'a RunId,
-    environment: &'a Environment,
-    task: Option<TaskId>,
-}
-
-/// Whether a registration is what a try of ours began and was killed at: it has never held anything.
-fn is_our_beginning(found: &Registration) -> bool {
-    found.lock == Lock::Initializing && found.mark.as_ref().is_some_and(|mark| mark.stage == Stage::Filling)
-}
-
 #[allow(clippy::unnecessary_wraps, reason = "it stands where steps answer")]
-fn skipped(why: impl Into<String>) -> Result<PlaceOutcome, Failure> {
+pub(super) fn skipped(why: impl Into<String>) -> Result<PlaceOutcome, Failure> {
     Ok(PlaceOutcome::Skipped(why.into()))
 }
 
 /// A refusal is an outcome of a step; what went wrong otherwise is a failure.
-fn as_outcome(failure: Failure) -> Result<PlaceOutcome, Failure> {
+pub(super) fn as_outcome(failure: Failure) -> Result<PlaceOutcome, Failure> {
     let refusals = [
         "not_saved",
         "still_changing",
@@ -95,214 +75,6 @@ fn as_outcome(failure: Failure) -> Result<PlaceOutcome, Failure> {
 }
 
 impl Tether {
-    /// Makes a missing or half-made environment anew, with its saved work.
-    pub fn recreate_environment(&self, run: &RunId, id: &EnvironmentId) -> Result<PlaceOutcome, Failure> {
-        self.try_recreate(run, id).or_else(as_outcome)
-    }
-
-    fn try_recreate(&self, run: &RunId, id: &EnvironmentId) -> Result<PlaceOutcome, Failure> {
-        let _making = self.take_making_lock(run, id)?;
-        let view = self.read_run(run, &Need::Everything)?.view;
-        let Some(environment) = view.environments.get(id) else { return skipped("there is no such environment") };
-        if environment.state.is_gone() {
-            return skipped(format!("it is {}", environment.state));
-        }
-        let missing = Missing { run, environment, task: task_in(&view, id) };
-        match environment.execution_mode {
-            ExecutionMode::SharedWorkspace | ExecutionMode::Remote => skipped("it is not tether's to make"),
-            ExecutionMode::IsolatedWorkspace => self.recreate_directory(&missing),
-            ExecutionMode::GitWorktree => self.recreate_worktree(&missing),
-        }
-    }
-
-    fn recreate_directory(&self, missing: &Missing<'_>) -> Result<PlaceOutcome, Failure> {
-        let Missing { run, environment, .. } = missing;
-        let path = self.require_own_place(run, environment, &self.worktrees()?)?;
-        let mount_point = environment.spec.mount_point.as_deref();
-        if mount_point.is_some_and(|point| Self::mounts().is_ok_and(|mounts| !mounts.is_mounted(point))) {
-            return skipped(format!("the file system of {} is not mounted now", path.display()));
-        }
-        let half = environment.state == EnvironmentState::Recovering;
-        match paths::look_at(&path) {
-            Occupancy::Gone | Occupancy::EmptyDirectory => {}
-            Occupancy::FullDirectory if environment.state.is_unfinished() => {
-                self.move_environment(run, None, &moved(&environment.id, EnvironmentState::Ready))?;
-                let how = if half {
-                    "it holds files already; saved work stays in `git tether salvage`"
-                } else {
-                    "it is there"
-                };
-                return Ok(PlaceOutcome::Done(format!("{}: {how}", path.display())));
-            }
-            Occupancy::FullDirectory => return skipped(format!("{} is there", path.display())),
-            _ => return Ok(PlaceOutcome::Refused(format!("{} is not a directory", path.display()))),
-        }
-        let entry = self.work_to_put_back(run, &environment.id)?;
-        self.note_recovering(missing, None)?;
-        let made = std::fs::create_dir_all(&path);
-        made.map_err(|error| {
-            Failure::fatal("directory_failed", format!("could not make {}: {error}", path.display()))
-        })?;
-        let mut words = vec![format!("{} is made anew", path.display())];
-        if let Some(entry) = &entry {
-            words.extend(self.put_work_back(run, environment, entry)?);
-            words.push(format!("saved work {} is back", entry.id));
-        }
-        self.move_environment(run, None, &moved(&environment.id, EnvironmentState::Ready))?;
-        Ok(PlaceOutcome::Done(words.join("; ")))
-    }
-
-    fn recreate_worktree(&self, missing: &Missing<'_>) -> Result<PlaceOutcome, Failure> {
-        let Missing { run, environment, .. } = missing;
-        let list = self.worktrees()?;
-        let path = self.require_own_place(run, environment, &list)?;
-        if environment.state.is_unfinished() && environment.state != EnvironmentState::Recovering {
-            return self.finish_making(missing, &list);
-        }
-        let mark = Mark::of(run.as_str(), environment.id.as_str());
-        let mounts = Self::mounts()?;
-        let recovering = environment.state == EnvironmentState::Recovering;
-        match self.look_for(run, environment, &path, &list, &mounts) {
-            PathFacts::Gone { registration } | PathFacts::EmptyDirectory { registration } => {
-                let found = list.find_marked(&mark).or(registration);
-                self.put_back(missing, found, &list)
-            }
-            PathFacts::Registered(found) if recovering => self.put_back(missing, Some(found), &list),
-            PathFacts::NotAWorktree { .. } | PathFacts::LinkBroken(_) if recovering => {
-                self.put_back(missing, list.find_marked(&mark), &list)
-            }
-            PathFacts::Registered(_) => skipped(format!("{} is there", path.display())),
-            facts => Err(not_the_place(&path, &facts)),
-        }
-    }
-
-    /// Goes on with a making that was interrupted.
-    fn finish_making(&self, missing: &Missing<'_>, list: &WorktreeList) -> Result<PlaceOutcome, Failure> {
-        let Missing { run, environment, task } = missing;
-        let order = self.order_for(run, &environment.id, &environment.spec, list)?;
-        let made = make(self.repository(), &order).map_err(|error| make_failure(&error))?;
-        self.set_up(run, task.as_ref(), &environment.id, &made.path)?;
-        self.move_environment(run, None, &moved(&environment.id, EnvironmentState::Ready))?;
-        Ok(PlaceOutcome::Done(format!("the making of {} is finished", made.path.display())))
-    }
-
-    /// Makes a worktree anew at its path, sets it up, and puts its saved work back.
-    fn put_back(
-        &self,
-        missing: &Missing<'_>,
-        found: Option<&Registration>,
-        list: &WorktreeList,
-    ) -> Result<PlaceOutcome, Failure> {
-        let Missing { run, environment, task } = missing;
-        let mut words = Vec::new();
-        let linked = found.is_some_and(|found| found.as_worktree().is_some());
-        let made_before = found.and_then(|found| found.mark.as_ref()).is_some_and(|mark| mark.stage == Stage::Made);
-        let going = Going {
-            run,
-            environment,
-            task: task.clone(),
-            reason: if linked { HALF_PUT_BACK } else { "its directory was gone" },
-            unsaved: Unsaved::GiveUp,
-        };
-        if linked && made_before {
-            // Our own half of an earlier try, or what somebody has done there since: saved, as everything is that is written over.
-            self.save_environment(run, environment, task.as_ref(), HALF_PUT_BACK)?;
-        } else if !linked && !found.is_some_and(is_our_beginning) {
-            words.extend(self.empty_vanished(&going, found, list)?.words);
-        }
-        let entry = self.work_to_put_back(run, &environment.id)?;
-        let back = self.way_back(run, environment, entry.as_ref(), found, list)?;
-        self.note_recovering(missing, Some(&back.spec))?;
-        let order = Order {
-            path: environment.spec.path.clone().unwrap_or_default(),
-            head: back.head.clone(),
-            mark: Mark::of(run.as_str(), environment.id.as_str()),
-            vanished: Vanished::Replace,
-            announced: Announced::No,
-            patience: PATIENCE,
-        };
-        let made = make(self.repository(), &order).map_err(|error| make_failure(&error))?;
-        words.insert(0, format!("{} is made anew{}", made.path.display(), back.words));
-        if let Err(failure) = self.set_up(run, task.as_ref(), &environment.id, &made.path) {
-            self.note_failed(missing, &failure.message)?;
-            return Err(failure);
-        }
-        if let (Some(entry), Return::InPlace) = (&entry, back.work) {
-            self.clear_for(&made.path, entry)?;
-            let as_made = Environment { spec: back.spec.clone(), ..(*environment).clone() };
-            words.extend(self.put_work_back(run, &as_made, entry)?);
-            words.push(format!("saved work {} is back", entry.id));
-        }
-        self.move_environment(run, None, &moved(&environment.id, EnvironmentState::Ready))?;
-        Ok(PlaceOutcome::Done(words.join("; ")))
-    }
-
-    /// The newest saved work of an environment that a recovery did not save on its own way.
-    fn work_to_put_back(&self, run: &RunId, id: &EnvironmentId) -> Result<Option<SavedEntry>, Failure> {
-        match self.newest_saved(run, id)? {
-            Some(newest) if newest.reason == HALF_PUT_BACK => {
-                let mut all = self.ledger().saved_work(run.as_str())?;
-                all.retain(|entry| entry.environment.as_ref() == Some(id) && entry.reason != HALF_PUT_BACK);
-                let vanished = all.iter().rposition(|entry| entry.kind == SavedKind::VanishedWorktree);
-                let own = all.iter().rposition(|entry| entry.kind == SavedKind::Worktree);
-                Ok(own.or(vanished).map(|at| all.swap_remove(at)))
-            }
-            newest => Ok(newest),
-        }
-    }
-
-    /// Makes way for saved work in a worktree that has just been made: what `tether.setup` changed gives way to what was saved.
-    fn clear_for(&self, path: &Path, entry: &SavedEntry) -> Result<(), Failure> {
-        let git = self.repository().git_in(path);
-        git.run(["reset", "--hard", "-q", "--no-recurse-submodules", "HEAD", "--"])?;
-        let untracked = git.run(["ls-files", "--others", "-z"])?.stdout;
-        if untracked.is_empty() {
-            return Ok(());
-        }
-        let saved = git.run(["ls-tree", "-r", "-z", "--name-only", "--full-tree", entry.commit.0.as_str()])?.stdout;
-        let saved: std::collections::BTreeSet<&[u8]> = saved.split(|byte| *byte == 0).collect();
-        for name in untracked.split(|byte| *byte == 0).filter(|name| !name.is_empty() && saved.contains(name)) {
-            use std::os::unix::ffi::OsStrExt as _;
-            let file = path.join(std::ffi::OsStr::from_bytes(name));
-            std::fs::remove_file(&file).map_err(|error| {
-                Failure::fatal("not_put_back", format!("could not replace {}: {error}", file.display()))
-            })?;
-        }
-        Ok(())
-    }
-
-    fn note_recovering(&self, missing: &Missing<'_>, spec: Option<&EnvironmentSpec>) -> Result<(), Failure> {
-        let known = missing.environment;
-        if known.state == EnvironmentState::Recovering && spec.is_none_or(|spec| *spec == known.spec) {
-            return Ok(());
-        }
-        let event = RunEvent::EnvironmentMoved {
-            environment: missing.environment.id.clone(),
-            state: EnvironmentState::Recovering,
-            spec: spec.cloned().map(Box::new),
-            failure: None,
-            cleanup: None,
-        };
-        self.move_environment(missing.run, None, &event).map(drop)
-    }
-
-    /// Writes down why a try came to nothing, once: the next one that fails alike has nothing to add.
-    fn note_failed(&self, missing: &Missing<'_>, message: &str) -> Result<(), Failure> {
-        let id = &missing.environment.id;
-        let known = self.show_environment(missing.run, id)?;
-        if known.failure.is_some_and(|failure| failure.message == message) {
-            return Ok(());
-        }
-        let event = RunEvent::EnvironmentMoved {
-            environment: missing.environment.id.clone(),
-            state: EnvironmentState::Recovering,
-            spec: None,
-            failure: Some(Reason { message: message.to_owned(), at: self.now() }),
-            cleanup: None,
-        };
-        self.move_environment(missing.run, None, &event).map(drop)
-    }
-
     /// Saves and removes an environment by its policy.
     pub fn clean_environment(&self, run: &RunId, id: &EnvironmentId) -> Result<PlaceOutcome, Failure> {
         self.try_clean(run, id).or_else(as_outcome)
@@ -380,6 +152,7 @@ impl Tether {
             mark: mark.clone(),
             vanished: Vanished::Refuse,
             announced: Announced::No,
+            on_disk: OnDisk::WhenMade,
             patience: PATIENCE,
         };
         if mark.stage == Stage::Filling {

@@ -12,7 +12,7 @@ use std::process::Command;
 use gix::ObjectId;
 
 use crate::app::failure::{Failure, chain_of};
-use crate::app::saving::object_id;
+use crate::app::saving::{object_id, put_on_disk};
 use crate::app::tether::Tether;
 use crate::domain::event::RunEvent;
 use crate::domain::ids::{Oid, RunId};
@@ -197,6 +197,8 @@ impl Tether {
         let path = self.check_target(path)?;
         make_way(&path)?;
         let warnings = self.restore_saved(&self.directory_target(&path), &entry)?;
+        // Who hears that the work is back may drop what it was saved as.
+        put_on_disk(std::iter::once(path.as_path()))?;
         Ok((entry, path, warnings))
     }
 

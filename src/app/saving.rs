@@ -20,6 +20,7 @@ use crate::git::settings::{SNAPSHOT_EXCLUDE, SNAPSHOT_INCLUDE};
 use crate::git::{OpenError, Role};
 use crate::store::objects::Batch;
 use crate::store::work::{Kept, NewWork, short_id};
+use crate::world::durable;
 use crate::world::paths::{self, Occupancy};
 use crate::world::snapshot::{self, RestoreTarget, SaveOptions, Saved, Trust, WorktreePlace};
 
@@ -428,6 +429,13 @@ pub(super) fn work_of(entry: &SavedEntry) -> SavedWork {
 pub(super) fn object_id(oid: &Oid) -> Result<ObjectId, Failure> {
     ObjectId::from_hex(oid.0.as_bytes())
         .map_err(|error| Failure::fatal("invalid_record", format!("`{oid}` is no object id: {error}")))
+}
+
+/// Puts everything in these directories on disk.
+pub(super) fn put_on_disk<'p>(directories: impl Iterator<Item = &'p Path>) -> Result<(), Failure> {
+    durable::sync_everything_at_each(directories).map_err(|(path, error)| {
+        Failure::fatal("not_durable", format!("could not put {} on disk: {error}", path.display()))
+    })
 }
 
 fn short_branch(name: &str) -> String {

@@ -2,9 +2,11 @@
 //!
 //! Must not know: what they hold. Invariant: a power cut leaves the old content or the new one, never an empty file.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Writes a file that nobody reads yet; its name is on disk once its directory is synced.
 pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -37,6 +39,18 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
 }
 
 /// Puts everything below a directory on disk, by its whole file system: one wait, however many files there are.
-pub(super) fn sync_everything_at(directory: &Path) -> io::Result<()> {
+pub fn sync_everything_at(directory: &Path) -> io::Result<()> {
     Ok(rustix::fs::syncfs(File::open(directory)?)?)
+}
+
+/// The same for many directories: one wait for each file system that they lie on. With an error comes the directory that it was met at.
+pub fn sync_everything_at_each<'p>(directories: impl Iterator<Item = &'p Path>) -> Result<(), (PathBuf, io::Error)> {
+    let mut synced = BTreeSet::new();
+    for directory in directories {
+        let failed = |error| (directory.to_owned(), error);
+        if synced.insert(fs::metadata(directory).map_err(failed)?.dev()) {
+            sync_everything_at(directory).map_err(failed)?;
+        }
+    }
+    Ok(())
 }

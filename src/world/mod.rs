@@ -4,7 +4,7 @@
 
 pub mod cleanliness;
 pub mod clock;
-mod durable;
+pub mod durable;
 pub mod host;
 pub mod live;
 pub mod making_lock;
@@ -19,6 +19,7 @@ pub mod supervise;
 pub mod worktree_facts;
 mod worktree_lock;
 pub mod worktree_make;
+mod worktree_make_error;
 pub mod worktree_mark;
 mod worktree_register;
 pub mod worktree_remove;

@@ -4,7 +4,6 @@
 //! Invariant: registered (marked, locked) first, filled next, the branch last by compare-and-swap; nothing is done to a path that
 //! holds anything, to a registration that does not bear the caller's mark, or to a branch that stands elsewhere.
 
-use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,13 +11,14 @@ use std::time::Duration;
 use gix::ObjectId;
 
 use super::durable;
-use super::paths::{self, Occupancy, PathError};
-use super::worktree_lock::{WorktreeLock, WorktreeLockError};
+use super::paths::{self, Occupancy};
+use super::worktree_lock::WorktreeLock;
+pub use super::worktree_make_error::MakeError;
+pub(super) use super::worktree_make_error::file_error;
 use super::worktree_mark::{self, Mark, Stage};
-use super::worktree_register::{self, RegisterError};
+use super::worktree_register::{self};
 use super::worktrees::{
-    BranchHolder, Head, ListError, Lock, LookUpError, Place, Registration, WorktreeList, read_registration,
-    read_worktrees,
+    BranchHolder, Head, Lock, Place, Registration, WorktreeList, read_registration, read_worktrees,
 };
 use crate::git::{GitError, Hooks, RefStorage, Repository};
 
@@ -38,8 +38,19 @@ pub struct Order {
     pub vanished: Vanished,
     /// Whether the user's `post-checkout` hook hears of it.
     pub announced: Announced,
+    /// Who puts the files on disk.
+    pub on_disk: OnDisk,
     /// How long to wait for others that make worktrees.
     pub patience: Duration,
+}
+
+/// Who puts the files of a new worktree on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDisk {
+    /// They are there when it is made.
+    WhenMade,
+    /// The caller does, for many at once, before it reports any of them.
+    ByCaller,
 }
 
 /// Whether the user's hook hears of a new worktree.
@@ -111,119 +122,6 @@ pub enum HookOutcome {
     Ran,
     /// It failed; the worktree is complete all the same, as with git.
     Failed(GitError),
-}
-
-/// Why no worktree was made.
-#[derive(Debug, thiserror::Error)]
-pub enum MakeError {
-    /// The lock was not to be had.
-    #[error(transparent)]
-    Lock(#[from] WorktreeLockError),
-    /// The list of worktrees could not be read.
-    #[error("could not read the worktrees")]
-    List(#[from] ListError),
-    /// The path does not lead where it was recorded.
-    #[error("could not use the path of the worktree")]
-    Path(#[from] PathError),
-    /// The path now leads elsewhere: one of its parents has become a symlink.
-    #[error("{} now leads to {}", path.display(), leads_to.display())]
-    PathChanged {
-        /// The path as recorded.
-        path: PathBuf,
-        /// Where it leads.
-        leads_to: PathBuf,
-    },
-    /// Something is at the path.
-    #[error("{} is not empty", path.display())]
-    Occupied {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The path is registered for somebody else.
-    #[error("{} is registered for another worktree, {}", path.display(), name.to_string_lossy())]
-    RegisteredForOthers {
-        /// The path.
-        path: PathBuf,
-        /// The registration.
-        name: OsString,
-    },
-    /// The worktree stands at another path.
-    #[error("the worktree stands at {}", path.display())]
-    Moved {
-        /// Where.
-        path: PathBuf,
-    },
-    /// The directory of a complete worktree has vanished, and what git holds of it is not known to be saved.
-    #[error("the directory of the worktree {} has vanished", name.to_string_lossy())]
-    Vanished {
-        /// The registration.
-        name: OsString,
-    },
-    /// Somebody has locked it.
-    #[error("the worktree {} is locked: {reason}", name.to_string_lossy())]
-    Locked {
-        /// The registration.
-        name: OsString,
-        /// The reason given.
-        reason: String,
-    },
-    /// The new branch exists.
-    #[error("the branch {name} exists")]
-    BranchExists {
-        /// Its full ref name.
-        name: String,
-    },
-    /// The branch does not exist.
-    #[error("the branch {name} does not exist")]
-    NoSuchBranch {
-        /// Its full ref name.
-        name: String,
-    },
-    /// The branch is checked out, or held by a rebase or bisect.
-    #[error("the branch {name} is checked out at {}", path.display())]
-    BranchHeld {
-        /// Its full ref name.
-        name: String,
-        /// Where.
-        path: PathBuf,
-    },
-    /// The branch kept moving.
-    #[error("the branch {name} moved while it was checked out")]
-    BranchMoves {
-        /// Its full ref name.
-        name: String,
-    },
-    /// The branch could not be looked up.
-    #[error(transparent)]
-    LookUp(#[from] LookUpError),
-    /// The registration could not be written.
-    #[error("could not register the worktree")]
-    Register(#[from] RegisterError),
-    /// A file could not be written or removed.
-    #[error("could not {attempt} {}", path.display())]
-    File {
-        /// What was attempted.
-        attempt: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// git could not fill the worktree, make the branch or attach HEAD.
-    #[error("git could not {attempt}")]
-    Git {
-        /// What was attempted.
-        attempt: &'static str,
-        /// What git said.
-        source: GitError,
-    },
-}
-
-impl MakeError {
-    /// Whether it is only that somebody else was at work all the time.
-    pub fn is_busy(&self) -> bool {
-        matches!(self, Self::Lock(WorktreeLockError::Busy { .. }))
-    }
 }
 
 /// Makes the worktree, or finishes what an earlier call began.
@@ -449,7 +347,9 @@ fn complete(
     commit: ObjectId,
     lock: &WorktreeLock,
 ) -> Result<HookOutcome, MakeError> {
-    durable::sync_everything_at(&order.path).map_err(file_error("put on disk", &order.path))?;
+    if order.on_disk == OnDisk::WhenMade {
+        durable::sync_everything_at(&order.path).map_err(file_error("put on disk", &order.path))?;
+    }
     remove_file(&admin_dir.join("locked"))?;
     let hook = if order.announced == Announced::ByHook && repository.has_hook("post-checkout") {
         lock.keep_from_children().map_err(file_error("keep the lock of", admin_dir))?;
@@ -478,11 +378,6 @@ pub(super) fn remove_admin_dir(repository: &Repository, admin_dir: &Path) -> Res
         Err(error) => Err(file_error("remove", admin_dir)(error)),
         Ok(()) => remove(&aside),
     }
-}
-
-pub(super) fn file_error(attempt: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> MakeError {
-    let path = path.to_owned();
-    move |source| MakeError::File { attempt, path, source }
 }
 
 #[cfg(test)]

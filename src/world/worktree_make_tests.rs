@@ -23,6 +23,7 @@ fn order(repository: &TestRepository, name: &str) -> Order {
         mark: Mark::of("run", "env"),
         vanished: Vanished::Refuse,
         announced: Announced::ByHook,
+        on_disk: OnDisk::WhenMade,
         patience: Duration::from_secs(20),
     }
 }
@@ -221,6 +222,7 @@ fn a_child_that_makes() {
         mark: Mark::of("run", "env"),
         vanished: Vanished::Refuse,
         announced: Announced::ByHook,
+        on_disk: OnDisk::WhenMade,
         patience: Duration::from_secs(20),
     };
     make(&opened, &order).unwrap();

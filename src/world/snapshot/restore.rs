@@ -20,7 +20,6 @@ use super::walk::{Ground, walk};
 use super::write_files::{Destination, Existing, check_path};
 use super::{SaveError, WorktreePlace};
 use crate::git::Git;
-use crate::world::durable;
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::filter::plumbing::Pipeline;
@@ -81,16 +80,12 @@ pub enum RestoreWarning {
     Submodule(BString, ObjectId),
 }
 
-/// Restores `snapshot` into `target`.
+/// Restores `snapshot` into `target`. Who tells somebody that the work is back puts it on disk first.
 pub fn restore(target: &RestoreTarget, snapshot: ObjectId, trust: Trust) -> Result<Restored, RestoreError> {
-    let (path, restored) = match target {
-        RestoreTarget::Worktree(place) => (&place.path, restore_worktree(place, snapshot, trust)?),
-        RestoreTarget::Directory { path, common_dir } => (path, restore_directory(path, common_dir, snapshot, trust)?),
-    };
-    // Who hears that the work is back may let go of what it was saved as.
-    let not_durable = |source| RestoreError::Write { path: BString::from("."), source };
-    durable::sync_everything_at(path).map_err(not_durable)?;
-    Ok(restored)
+    match target {
+        RestoreTarget::Worktree(place) => restore_worktree(place, snapshot, trust),
+        RestoreTarget::Directory { path, common_dir } => restore_directory(path, common_dir, snapshot, trust),
+    }
 }
 
 fn restore_directory(
