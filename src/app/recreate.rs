@@ -26,7 +26,7 @@ use crate::store::runs::Need;
 use crate::world::making_lock::MakingLock;
 use crate::world::paths::{self, Mounts, Occupancy};
 use crate::world::worktree_facts::PathFacts;
-use crate::world::worktree_make::{Announced, How, OnDisk, Order, Vanished, make};
+use crate::world::worktree_make::{Announced, How, Made, MakeError, OnDisk, Order, Vanished, make, make_each};
 use crate::world::worktree_mark::{Mark, Stage};
 use crate::world::worktrees::{Lock, Registration, WorktreeList};
 
@@ -118,14 +118,7 @@ impl Tether {
         };
         let mut all: Vec<Progress<'_>> = ids.iter().zip(&locks).map(look).collect();
         self.note_recovering(run, &all)?;
-        for progress in &mut all {
-            if let Progress::Begun(begun) = progress {
-                *progress = match self.carry_out(begun) {
-                    Ok((path, words)) => Progress::Standing(path, words),
-                    Err(failure) => Progress::Over(Err(failure)),
-                };
-            }
-        }
+        self.carry_out_all(&mut all)?;
         self.note_ready(run, ids, &all)?;
         drop(locks);
         let outcomes = ids.iter().zip(all).map(|(id, progress)| match progress {
@@ -295,15 +288,40 @@ impl Tether {
         Ok(PlaceOutcome::Done(format!("the making of {} is finished", made.path.display())))
     }
 
-    /// Makes one anew, sets it up, and puts its saved work back; not on disk yet.
-    fn carry_out(&self, begun: &Begun<'_>) -> Result<(PathBuf, Vec<String>), Failure> {
-        match &begun.what {
-            What::Directory(path) => self.carry_out_directory(begun, path),
-            What::Worktree(back) => self.carry_out_worktree(begun, back),
+    /// Makes all anew, sets them up, and puts their saved work back; not on disk yet.
+    fn carry_out_all(&self, all: &mut [Progress<'_>]) -> Result<(), Failure> {
+        let mut orders = Vec::new();
+        let mut places = Vec::new();
+        for (at, progress) in all.iter_mut().enumerate() {
+            let Progress::Begun(begun) = progress else { continue };
+            match &begun.what {
+                What::Worktree(back) => {
+                    orders.push(order_to_make_anew(&begun.missing, back));
+                    places.push(at);
+                }
+                What::Directory(path) => *progress = stands(self.make_directory(begun, path)),
+            }
         }
+        if self.repository().settings().read(&SETUP)?.is_none() {
+            let mut made_one = |at: usize, made| {
+                let progress = &mut all[places[at]];
+                if let Progress::Begun(begun) = progress {
+                    *progress = stands(self.fill_again(begun, made));
+                }
+            };
+            return make_each(self.repository(), &orders, &mut made_one).map_err(|error| make_failure(&error));
+        }
+        // What is set up may make worktrees itself: the lock of those who do is let go of for it.
+        for (order, at) in orders.iter().zip(places) {
+            let progress = &mut all[at];
+            if let Progress::Begun(begun) = progress {
+                *progress = stands(self.fill_again(begun, make(self.repository(), order)));
+            }
+        }
+        Ok(())
     }
 
-    fn carry_out_directory(&self, begun: &Begun<'_>, path: &Path) -> Result<(PathBuf, Vec<String>), Failure> {
+    fn make_directory(&self, begun: &Begun<'_>, path: &Path) -> Result<(PathBuf, Vec<String>), Failure> {
         let Missing { run, environment, .. } = &begun.missing;
         let made = std::fs::create_dir_all(path);
         made.map_err(|error| {
@@ -317,18 +335,11 @@ impl Tether {
         Ok((path.to_owned(), words))
     }
 
-    fn carry_out_worktree(&self, begun: &Begun<'_>, back: &WayBack) -> Result<(PathBuf, Vec<String>), Failure> {
+    /// Sets a worktree up that has been made anew, and puts its saved work back.
+    fn fill_again(&self, begun: &Begun<'_>, made: Result<Made, MakeError>) -> Result<(PathBuf, Vec<String>), Failure> {
         let Missing { run, environment, task } = &begun.missing;
-        let order = Order {
-            path: environment.spec.path.clone().unwrap_or_default(),
-            head: back.head.clone(),
-            mark: Mark::of(run.as_str(), environment.id.as_str()),
-            vanished: Vanished::Replace,
-            announced: Announced::No,
-            on_disk: OnDisk::ByCaller,
-            patience: PATIENCE,
-        };
-        let made = make(self.repository(), &order).map_err(|error| make_failure(&error))?;
+        let made = made.map_err(|error| make_failure(&error))?;
+        let What::Worktree(back) = &begun.what else { return Ok((made.path, Vec::new())) };
         let mut words = vec![format!("{} is made anew{}", made.path.display(), back.words)];
         words.extend(begun.words.iter().cloned());
         if let Err(failure) = self.set_up(run, task.as_ref(), &environment.id, &made.path) {
@@ -396,5 +407,24 @@ impl Tether {
             cleanup: None,
         };
         self.move_environment(missing.run, None, &event).map(drop)
+    }
+}
+
+fn stands<'a>(done: Result<(PathBuf, Vec<String>), Failure>) -> Progress<'a> {
+    match done {
+        Ok((path, words)) => Progress::Standing(path, words),
+        Err(failure) => Progress::Over(Err(failure)),
+    }
+}
+
+fn order_to_make_anew(missing: &Missing<'_>, back: &WayBack) -> Order {
+    Order {
+        path: missing.environment.spec.path.clone().unwrap_or_default(),
+        head: back.head.clone(),
+        mark: Mark::of(missing.run.as_str(), missing.environment.id.as_str()),
+        vanished: Vanished::Replace,
+        announced: Announced::No,
+        on_disk: OnDisk::ByCaller,
+        patience: PATIENCE,
     }
 }

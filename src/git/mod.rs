@@ -17,4 +17,4 @@ pub use objects::Objects;
 pub(crate) use open::open_plainly;
 pub use open::{ConfigurationScope, Identity, Repository, Role, Surroundings};
 pub use open_error::OpenError;
-pub use program::{Git, GitError, GitOutput, Hooks, TIES_TO_A_REPOSITORY};
+pub use program::{Git, GitError, GitOutput, Hooks, RunningGit, TIES_TO_A_REPOSITORY};

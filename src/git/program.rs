@@ -225,16 +225,9 @@ impl Git {
         I: IntoIterator<Item = A>,
         A: AsRef<OsStr>,
     {
-        let mut command = self.command(arguments);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        if !input.is_empty() {
-            command.stdin(Stdio::piped());
-        }
-        let shown = shown_arguments(&command);
-        let failed_to_start =
-            |source| GitError::Start { arguments: shown.clone(), directory: self.directory.clone(), source };
-        let mut child = command.spawn().map_err(failed_to_start)?;
-        let feeder = child.stdin.take().map(|mut stdin| {
+        let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        let mut running = self.spawn(arguments, stdin)?;
+        let feeder = running.child.stdin.take().map(|mut stdin| {
             let input = input.to_vec();
             std::thread::spawn(move || match stdin.write_all(&input) {
                 // A git that has seen enough closes its input: its exit status tells what it thought of it.
@@ -242,14 +235,55 @@ impl Git {
                 _ => Ok(()),
             })
         });
-        let output = child.wait_with_output().map_err(failed_to_start)?;
-        if let Some(Ok(fed)) = feeder.map(std::thread::JoinHandle::join) {
-            fed.map_err(failed_to_start)?;
+        let (shown, directory) = (running.arguments.clone(), running.directory.clone());
+        let finished = running.finish();
+        if let Some(Ok(Err(source))) = feeder.map(std::thread::JoinHandle::join) {
+            return Err(GitError::Start { arguments: shown, directory, source });
         }
-        if output.status.success() {
-            return Ok(GitOutput { stdout: output.stdout, stderr: output.stderr });
+        finished
+    }
+
+    /// Starts it, for a caller that has something else to do meanwhile.
+    pub fn start<I, A>(&self, arguments: I) -> Result<RunningGit, GitError>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
+        self.spawn(arguments, Stdio::null())
+    }
+
+    fn spawn<I, A>(&self, arguments: I, stdin: Stdio) -> Result<RunningGit, GitError>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
+        let mut command = self.command(arguments);
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (arguments, directory) = (shown_arguments(&command), self.directory.clone());
+        match command.spawn() {
+            Ok(child) => Ok(RunningGit { child, arguments, directory }),
+            Err(source) => Err(GitError::Start { arguments, directory, source }),
         }
-        Err(GitError::Failed { arguments: shown, status: output.status, said: last_words(&output.stderr) })
+    }
+}
+
+/// A git process that was started and not waited for yet.
+#[derive(Debug)]
+pub struct RunningGit {
+    child: std::process::Child,
+    arguments: String,
+    directory: PathBuf,
+}
+
+impl RunningGit {
+    /// Waits for its end and returns what it printed; another end than 0 is an error.
+    pub fn finish(self) -> Result<GitOutput, GitError> {
+        let Self { child, arguments, directory } = self;
+        match child.wait_with_output() {
+            Ok(output) if output.status.success() => Ok(GitOutput { stdout: output.stdout, stderr: output.stderr }),
+            Ok(output) => Err(GitError::Failed { arguments, status: output.status, said: last_words(&output.stderr) }),
+            Err(source) => Err(GitError::Start { arguments, directory, source }),
+        }
     }
 }
 

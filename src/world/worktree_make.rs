@@ -4,6 +4,7 @@
 //! Invariant: registered (marked, locked) first, filled next, the branch last by compare-and-swap; nothing is done to a path that
 //! holds anything, to a registration that does not bear the caller's mark, or to a branch that stands elsewhere.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::worktree_register::{self};
 use super::worktrees::{
     BranchHolder, Head, Lock, Place, Registration, WorktreeList, read_registration, read_worktrees,
 };
-use crate::git::{GitError, Hooks, RefStorage, Repository};
+use crate::git::{GitError, Hooks, RefStorage, Repository, RunningGit};
 
 /// How often a branch that moves while its files are written is followed.
 const FOLLOWED_MOVES: usize = 5;
@@ -42,6 +43,16 @@ pub struct Order {
     pub on_disk: OnDisk,
     /// How long to wait for others that make worktrees.
     pub patience: Duration,
+}
+
+impl Order {
+    /// The full ref name of the branch that HEAD is to be on.
+    fn branch(&self) -> Option<&str> {
+        match &self.head {
+            OrderedHead::Detached(_) => None,
+            OrderedHead::NewBranch { name, .. } | OrderedHead::ExistingBranch(name) => Some(name),
+        }
+    }
 }
 
 /// Who puts the files of a new worktree on disk.
@@ -128,22 +139,66 @@ pub enum HookOutcome {
 pub fn make(repository: &Repository, order: &Order) -> Result<Made, MakeError> {
     let lock = WorktreeLock::take(&repository.tether_dir(), order.patience)?;
     let list = read_worktrees(repository)?;
+    match start(repository, &list, order)? {
+        Started::Complete(made) => Ok(made),
+        Started::Filling(filling) => filling.finish(repository, &lock),
+    }
+}
+
+/// The same for several, which have neither a path nor a branch in common, under one lock: while git writes the files of one, the next is
+/// begun. `done` hears of each, by its place in `orders`, and must not make worktrees itself.
+pub fn make_each(
+    repository: &Repository,
+    orders: &[Order],
+    done: &mut dyn FnMut(usize, Result<Made, MakeError>),
+) -> Result<(), MakeError> {
+    let Some(patience) = orders.iter().map(|order| order.patience).max() else { return Ok(()) };
+    let lock = WorktreeLock::take(&repository.tether_dir(), patience)?;
+    let list = read_worktrees(repository)?;
+    let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut at_work: VecDeque<(usize, Filling<'_>)> = VecDeque::new();
+    for (at, order) in orders.iter().enumerate() {
+        if at_work.len() >= at_once
+            && let Some((earlier, filling)) = at_work.pop_front()
+        {
+            done(earlier, filling.finish(repository, &lock));
+        }
+        match start(repository, &list, order) {
+            Ok(Started::Complete(made)) => done(at, Ok(made)),
+            Ok(Started::Filling(filling)) => at_work.push_back((at, filling)),
+            Err(error) => done(at, Err(error)),
+        }
+    }
+    for (at, filling) in at_work {
+        done(at, filling.finish(repository, &lock));
+    }
+    Ok(())
+}
+
+/// How far the first part of a making led.
+enum Started<'o> {
+    Complete(Made),
+    Filling(Filling<'o>),
+}
+
+/// Registers the worktree, unless that is done already, and starts filling it.
+fn start<'o>(repository: &Repository, list: &WorktreeList, order: &'o Order) -> Result<Started<'o>, MakeError> {
     check_path(&order.path)?;
-    let begun = find_begun(&list, order)?;
-    let (admin_dir, how) = match begun {
+    let (admin_dir, how) = match find_begun(list, order)? {
         Begun::Complete(found) => {
             let commit = list.find_head_id(repository, &found.head)?;
             let commit = commit.unwrap_or_else(|| ObjectId::null(repository.object_hash()));
             let (path, admin_dir) = (order.path.clone(), found.admin_dir.clone());
-            return Ok(Made { path, admin_dir, commit, how: How::AlreadyThere, hook: HookOutcome::NotRun });
+            let made = Made { path, admin_dir, commit, how: How::AlreadyThere, hook: HookOutcome::NotRun };
+            return Ok(Started::Complete(made));
         }
         Begun::Partly(found) => {
-            let _ = find_start(repository, &list, order, Some(found))?;
+            let _ = find_start(repository, list, order, Some(found))?;
             (found.admin_dir.clone(), How::Finished)
         }
         Begun::NotYet { vanished } => {
             check_vacant(&order.path)?;
-            let start = find_start(repository, &list, order, vanished)?;
+            let start = find_start(repository, list, order, vanished)?;
             if let Some(vanished) = vanished {
                 remove_admin_dir(repository, &vanished.admin_dir)?;
             }
@@ -152,9 +207,7 @@ pub fn make(repository: &Repository, order: &Order) -> Result<Made, MakeError> {
             (worktree_register::register(repository, &order.path, start, &mark)?, How::Fresh)
         }
     };
-    let commit = fill(repository, order, &admin_dir)?;
-    let hook = complete(repository, order, &admin_dir, commit, &lock)?;
-    Ok(Made { path: order.path.clone(), admin_dir, commit, how, hook })
+    Filling::start(repository, order, admin_dir, how).map(Started::Filling)
 }
 
 enum Begun<'a> {
@@ -279,52 +332,90 @@ pub fn find_tip(repository: &Repository, name: &str) -> Result<Option<ObjectId>,
     }
 }
 
-/// Links and fills the worktree, then makes the branch and puts HEAD on it. Returns the commit that it stands on.
-fn fill(repository: &Repository, order: &Order, admin_dir: &Path) -> Result<ObjectId, MakeError> {
-    create_directory(&order.path)?;
-    remove_scratch(&order.path)?;
-    // We hold the lock, and so would a git that a killed call left behind: these are nobody's any more.
-    for stale in ["index.lock", "HEAD.lock"] {
-        remove_file(&admin_dir.join(stale))?;
-    }
-    let registration = read_registration(admin_dir, repository.common_dir());
-    if !matches!(registration.place, Place::Linked) {
-        worktree_register::write_link(&order.path, admin_dir).map_err(file_error("link", &order.path))?;
-    }
-    let git = repository.git_in(&order.path);
-    let reset = |to: &str| {
-        let reset = git.run(["reset", "--hard", "-q", "--no-recurse-submodules", to, "--"]);
-        reset.map_err(|source| MakeError::Git { attempt: "fill the worktree", source })
-    };
-    let name = match &order.head {
-        OrderedHead::Detached(id) => {
-            reset(&id.to_string())?;
-            return Ok(*id);
+/// A worktree whose files git is writing.
+struct Filling<'o> {
+    order: &'o Order,
+    admin_dir: PathBuf,
+    how: How,
+    git: RunningGit,
+    /// What it is filled with.
+    commit: ObjectId,
+    /// Whether HEAD is on its branch already.
+    attached: bool,
+}
+
+impl<'o> Filling<'o> {
+    /// Links the worktree, and lets git fill it.
+    fn start(repository: &Repository, order: &'o Order, admin_dir: PathBuf, how: How) -> Result<Self, MakeError> {
+        create_directory(&order.path)?;
+        remove_scratch(&order.path)?;
+        // We hold the lock, and so would a git that a killed call left behind: these are nobody's any more.
+        for stale in ["index.lock", "HEAD.lock"] {
+            remove_file(&admin_dir.join(stale))?;
         }
+        let registration = read_registration(&admin_dir, repository.common_dir());
+        if !matches!(registration.place, Place::Linked) {
+            worktree_register::write_link(&order.path, &admin_dir).map_err(file_error("link", &order.path))?;
+        }
+        let commit = commit_to_fill(repository, order)?;
+        let attached = order.branch().is_some_and(|name| attached(Some(&registration), name));
+        let git = repository.git_in(&order.path).start(reset_to(commit)).map_err(not_filled)?;
+        Ok(Self { order, admin_dir, how, git, commit, attached })
+    }
+
+    /// Waits for git, then makes the branch and puts HEAD on it.
+    fn finish(self, repository: &Repository, lock: &WorktreeLock) -> Result<Made, MakeError> {
+        let Self { order, admin_dir, how, git, mut commit, attached } = self;
+        git.finish().map_err(not_filled)?;
+        if let Some(name) = order.branch() {
+            let mut moves = 0;
+            loop {
+                if let OrderedHead::NewBranch { start, .. } = &order.head
+                    && !attached
+                {
+                    create_branch(repository, name, *start)?;
+                }
+                let now = commit_to_fill(repository, order)?;
+                if now == commit {
+                    break;
+                }
+                moves += 1;
+                if moves == FOLLOWED_MOVES {
+                    return Err(MakeError::BranchMoves { name: name.to_owned() });
+                }
+                repository.git_in(&order.path).run(reset_to(now)).map_err(not_filled)?;
+                commit = now;
+            }
+            if !attached {
+                worktree_register::attach(repository, &order.path, &admin_dir, name, commit)
+                    .map_err(|source| MakeError::Attach { name: name.to_owned(), source })?;
+            }
+        }
+        let hook = complete(repository, order, &admin_dir, commit, lock)?;
+        Ok(Made { path: order.path.clone(), admin_dir, commit, how, hook })
+    }
+}
+
+/// Where HEAD is to stand: at the tip of its branch, as that is now.
+fn commit_to_fill(repository: &Repository, order: &Order) -> Result<ObjectId, MakeError> {
+    let name = match &order.head {
+        OrderedHead::Detached(id) => return Ok(*id),
         OrderedHead::NewBranch { name, .. } | OrderedHead::ExistingBranch(name) => name,
     };
-    if attached(Some(&registration), name) {
-        reset("HEAD")?;
-        let tip = find_tip(repository, name)?;
-        return tip.ok_or_else(|| MakeError::NoSuchBranch { name: name.clone() });
+    match (find_tip(repository, name)?, &order.head) {
+        (Some(tip), _) => Ok(tip),
+        (None, OrderedHead::NewBranch { start, .. }) => Ok(*start),
+        (None, _) => Err(MakeError::NoSuchBranch { name: name.clone() }),
     }
-    for _ in 0..FOLLOWED_MOVES {
-        let commit = match (find_tip(repository, name)?, &order.head) {
-            (Some(tip), _) => tip,
-            (None, OrderedHead::NewBranch { start, .. }) => *start,
-            (None, _) => return Err(MakeError::NoSuchBranch { name: name.clone() }),
-        };
-        reset(&commit.to_string())?;
-        if let OrderedHead::NewBranch { start, .. } = &order.head {
-            create_branch(repository, name, *start)?;
-        }
-        if find_tip(repository, name)? == Some(commit) {
-            let attach = git.run(["symbolic-ref", "-m", "worktree: on its branch", "HEAD", name]);
-            attach.map_err(|source| MakeError::Git { attempt: "put HEAD on the branch", source })?;
-            return Ok(commit);
-        }
-    }
-    Err(MakeError::BranchMoves { name: name.clone() })
+}
+
+fn reset_to(commit: ObjectId) -> [String; 6] {
+    let commit = commit.to_string();
+    ["reset", "--hard", "-q", "--no-recurse-submodules", &commit, "--"].map(str::to_owned)
+}
+
+fn not_filled(source: GitError) -> MakeError {
+    MakeError::Git { attempt: "fill the worktree", source }
 }
 
 fn create_branch(repository: &Repository, name: &str, start: ObjectId) -> Result<(), MakeError> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::paths::PathError;
 use super::worktree_lock::WorktreeLockError;
-use super::worktree_register::RegisterError;
+use super::worktree_register::{AttachError, RegisterError};
 use super::worktrees::{ListError, LookUpError};
 use crate::git::GitError;
 
@@ -91,6 +91,14 @@ pub enum MakeError {
         /// Its full ref name.
         name: String,
     },
+    /// HEAD could not be put on the branch.
+    #[error("could not put HEAD on the branch {name}")]
+    Attach {
+        /// Its full ref name.
+        name: String,
+        /// Why.
+        source: AttachError,
+    },
     /// The branch could not be looked up.
     #[error(transparent)]
     LookUp(#[from] LookUpError),
@@ -107,7 +115,7 @@ pub enum MakeError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// git could not fill the worktree, make the branch or attach HEAD.
+    /// git could not fill the worktree or make the branch.
     #[error("git could not {attempt}")]
     Git {
         /// What was attempted.

@@ -4,15 +4,17 @@
 //! Invariant: a registration appears with our mark and its lock in it, or not at all; whose time it takes does not depend on how
 //! many there are (`git worktree add` looks at each).
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 
+use super::clock::read_stamping_clock;
 use super::durable;
 use super::worktree_mark::{self, Mark};
-use crate::git::{GitError, RefStorage, Repository};
+use crate::git::{GitError, RefStorage, Repository, Role};
 
 /// Registers `path` as a detached worktree at `id`, locked and marked, and returns its admin directory.
 pub(super) fn register(
@@ -74,6 +76,60 @@ pub(super) fn write_link(path: &Path, admin_dir: &Path) -> std::io::Result<()> {
     text.push(b'\n');
     let scratch = path.join(".git.tether-new");
     durable::replace(&path.join(".git"), &scratch, &text)
+}
+
+/// Puts HEAD of a worktree, which stands at `commit`, on the branch `name` (full ref name) there.
+pub(super) fn attach(
+    repository: &Repository,
+    path: &Path,
+    admin_dir: &Path,
+    name: &str,
+    commit: ObjectId,
+) -> Result<(), AttachError> {
+    const REASON: &str = "worktree: on its branch";
+    if repository.ref_storage() != RefStorage::Files || repository.has_hook("reference-transaction") {
+        let attached = repository.git_in(path).run(["symbolic-ref", "-m", REASON, "HEAD", name]);
+        return Ok(attached.map(drop)?);
+    }
+    // As git does it: what somebody else has locked is waited for by nobody.
+    let lock = admin_dir.join("HEAD.lock");
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| AttachError::Write { path, source }
+    };
+    let mut file = File::create_new(&lock).map_err(failed(&lock))?;
+    let written = file.write_all(format!("ref: {name}\n").as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(failed(&lock))?;
+    if repository.gix().config_snapshot().boolean("core.logAllRefUpdates") != Some(false) {
+        let log = admin_dir.join("logs").join("HEAD");
+        append_to_log(repository, &log, commit, REASON).map_err(failed(&log))?;
+    }
+    std::fs::rename(&lock, admin_dir.join("HEAD")).map_err(failed(&lock))?;
+    durable::sync_directory(admin_dir).map_err(failed(admin_dir))
+}
+
+fn append_to_log(repository: &Repository, log: &Path, commit: ObjectId, reason: &str) -> std::io::Result<()> {
+    std::fs::create_dir_all(log.parent().unwrap_or(log))?;
+    let who = repository.identity(Role::Committer);
+    let (seconds, _) = read_stamping_clock();
+    let line = format!("{commit} {commit} {} <{}> {seconds} +0000\t{reason}\n", who.name, who.email);
+    File::options().create(true).append(true).open(log)?.write_all(line.as_bytes())
+}
+
+/// Why HEAD was not put on a branch.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// A file could not be written.
+    #[error("could not write {}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// git refused.
+    #[error(transparent)]
+    Git(#[from] GitError),
 }
 
 /// Whether the registration needs more than files: refs in tables, settings or links of a kind that git copies or makes itself.
