@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::floor::FLOOR;
 use super::measure::{Candidate, side_by_side};
 use super::scene::{Scale, Scene, is_installed, tracked, write};
 
@@ -63,8 +64,36 @@ fn one_size(scale: Scale, files: usize) {
         Some(_) => Candidate::absent("jj", "`jj git init` failed"),
         None => Candidate::absent("jj", "not installed"),
     });
+    candidates.push(at_least(&scene, &worktree));
     let title = format!("save: a worktree of {files} files, 20 changed and 10 new");
     side_by_side(&title, scale.pick(2, 15, 31), candidates);
+    unchanged(&scene, scale, files, &repository, &worktree);
+}
+
+/// The same when nothing has changed since the last time: no snapshot is written, but a checkpoint is recorded.
+fn unchanged(scene: &Scene, scale: Scale, files: usize, repository: &Path, worktree: &Path) {
+    let candidates = vec![
+        Candidate::new("git-tether checkpoint (durable)", |round| {
+            scene.tether(repository, &["checkpoint", "bench/one", "--boundary", &format!("again {round}")])
+        }),
+        Candidate::new("git-tether activity (the record alone, durable)", |round| {
+            scene.tether(repository, &["activity", "bench", "--progress", &(round % 100).to_string()])
+        }),
+        Candidate::new("git status --porcelain", |_| {
+            scene.git(worktree, &["--no-optional-locks", "status", "--porcelain"])
+        }),
+        at_least(scene, worktree),
+    ];
+    let title = format!("save: a worktree of {files} files, unchanged since the last save");
+    side_by_side(&title, scale.pick(2, 15, 31), candidates);
+}
+
+fn at_least<'a>(scene: &'a Scene, worktree: &'a Path) -> Candidate<'a> {
+    let index = scene.must(worktree, &["rev-parse", "--path-format=absolute", "--git-path", "index"]);
+    Candidate::new("floor: read index, lstat all, list all directories", move |_| {
+        let itself = std::env::current_exe().expect("the path of this program");
+        scene.command(itself, worktree, &[FLOOR, &index, worktree.to_str().expect("a plain path")])
+    })
 }
 
 /// Changes 20 files and makes 10 new, with content that was never there, so that nobody finds it already saved.

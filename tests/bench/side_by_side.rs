@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "starting programs is what is measured")]
 #![allow(clippy::expect_used, reason = "a benchmark that cannot set its scene has nothing to say")]
 
+mod floor;
 mod measure;
 mod recreate;
 mod save;
@@ -33,6 +34,13 @@ fn main() {
         && first == transition::BASELINE
     {
         transition::write_json_durably(std::path::Path::new(path)).expect("the JSON baseline writes its file");
+        return;
+    }
+    if let [first, index, worktree] = arguments.as_slice()
+        && first == floor::FLOOR
+    {
+        let seen = floor::look(index.as_ref(), worktree.as_ref()).expect("the floor looks at everything");
+        println!("{seen}");
         return;
     }
     if let [first, command @ ..] = arguments.as_slice()
