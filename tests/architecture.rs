@@ -270,7 +270,9 @@ fn names(tokens: &[Token]) -> Vec<Named> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        if tokens[at].text == "use" {
+        // `use<'a>` in a signature says which lifetimes it captures; it names nothing.
+        let captures = tokens.get(at + 1).is_some_and(|next| next.text == "<");
+        if tokens[at].text == "use" && !captures {
             let exported = at > 0 && matches!(tokens[at - 1].text.as_str(), "pub" | ")");
             at = use_tree(tokens, at + 1, &[], exported, &mut found);
         } else if tokens[at].text.chars().all(is_word) && tokens.get(at + 1).is_some_and(|next| next.text == "::") {
@@ -552,6 +554,7 @@ fn dependencies_away_from_home_are_refused() {
     refused(&[("app/a.rs", "fn f() { chrono::Utc::now(); }")], "`Utc::now`");
     refused(&[("world/a.rs", "fn f() { println!(\"x\"); }")], "`println!`");
     refused(&[("app/a.rs", "fn f() { std::process::exit(1) }")], "`process::exit`");
+    refused(&[("plan/a.rs", "fn f<'a>() -> impl Sized + use<'a> { gix::open() } struct S;")], "`gix`");
     accepted(&[("domain/a.rs", "use gix::ObjectId; use gix::hash::ObjectId as Id;")]);
     accepted(&[("cli/a.rs", "use clap::Parser; fn f() { clap::Command::new(\"x\"); println!() }")]);
     accepted(&[("world/paths/walk.rs", "use walkdir::WalkDir;"), ("world/clock.rs", "fn f() { Utc::now(); }")]);
