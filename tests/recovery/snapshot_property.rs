@@ -48,8 +48,6 @@ enum Mutation {
     PlainMode,
     /// The same size, and the time that it had: only the change time tells.
     SameTime,
-    /// A repository of its own around it.
-    Embed,
     Sparse(&'static [&'static str]),
     IndexFormat(&'static [&'static str]),
     /// An operation that meets a conflict, or does not.
@@ -113,7 +111,6 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         1 => Just(Mutation::Rename),
         1 => Just(Mutation::PlainMode),
         1 => Just(Mutation::SameTime),
-        1 => Just(Mutation::Embed),
         1 => proptest::sample::select(SPARSE).prop_map(Mutation::Sparse),
         1 => proptest::sample::select(INDEX_FORMATS).prop_map(Mutation::IndexFormat),
         2 => proptest::sample::select(OPERATIONS).prop_map(Mutation::Operation),
@@ -160,11 +157,6 @@ fn apply(fixture: &Fixture, name: &str, mutation: &Mutation) {
             let stamp = std::fs::metadata(&path).and_then(|found| found.modified()).unwrap();
             std::fs::write(&path, bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()).unwrap();
             std::fs::File::options().write(true).open(&path).unwrap().set_modified(stamp).unwrap();
-        }
-        Mutation::Embed => {
-            if path.is_dir() && !path.is_symlink() && !path.join(".git").exists() && name == "new" {
-                git(&path, &["init", "-q"]);
-            }
         }
         Mutation::Sparse(arguments) => {
             try_git(&["update-index", "--no-split-index"]);
