@@ -95,7 +95,10 @@ impl Tether {
         run: &RunId,
         ids: &[EnvironmentId],
     ) -> Vec<Result<PlaceOutcome, Failure>> {
-        ids.chunks(MOST_TOGETHER).flat_map(|ids| self.recreate_together(run, ids)).collect()
+        // What is set up may take minutes: the next one's must not keep what is whole locked, or lose it to a kill.
+        let is_set_up = matches!(self.repository().settings().read(&SETUP), Ok(Some(_)));
+        let together = if is_set_up { 1 } else { MOST_TOGETHER };
+        ids.chunks(together).flat_map(|ids| self.recreate_together(run, ids)).collect()
     }
 
     fn recreate_together(&self, run: &RunId, ids: &[EnvironmentId]) -> Vec<Result<PlaceOutcome, Failure>> {
