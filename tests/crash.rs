@@ -10,7 +10,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use support::{Repository, parsed, show};
@@ -392,6 +392,44 @@ fn recover_that_makes_a_worktree_anew() {
         name: "recover --recreate",
         victims: Victims::WithChildren,
         prepare: interrupted,
+        command: &["recover", "--recreate"],
+        refusals: &[],
+        check,
+    };
+    scenario.run();
+}
+
+/// A directory of its own that is gone, and was saved.
+fn lost_directory(repository: &Repository) {
+    run_with_task(repository);
+    repository.answer(&["env", "add", "r/t", "--id", "e", "--mode", "isolated_workspace"]);
+    let path = path_of_environment(repository);
+    (0..SAVED_FILES).for_each(|at| std::fs::write(path.join(format!("file-{at}")), format!("{at}\n")).unwrap());
+    repository.answer(&["checkpoint", "r/t", "--boundary", "b"]);
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+const SAVED_FILES: usize = 40;
+
+fn path_of_environment(repository: &Repository) -> PathBuf {
+    let shown = repository.json(&["env", "show", "r/e"]);
+    PathBuf::from(shown["environment"]["spec"]["path"].as_str().unwrap())
+}
+
+#[test]
+fn recover_that_fills_a_directory_anew() {
+    let check = |repository: &Repository, point: &Point| {
+        assert_eq!(repository.json(&["env", "show", "r/e"])["environment"]["state"], "ready", "{point:?}");
+        let path = path_of_environment(repository);
+        for at in 0..SAVED_FILES {
+            let found = std::fs::read_to_string(path.join(format!("file-{at}")));
+            assert_eq!(found.ok(), Some(format!("{at}\n")), "{point:?}: file {at}");
+        }
+    };
+    let scenario = Scenario {
+        name: "recover --recreate of a directory",
+        victims: Victims::Alone,
+        prepare: lost_directory,
         command: &["recover", "--recreate"],
         refusals: &[],
         check,

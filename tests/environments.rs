@@ -938,6 +938,24 @@ fn a_setup_that_fails_when_a_worktree_is_put_back_loses_nothing_whoever_lets_go_
 }
 
 #[test]
+fn what_is_set_up_and_back_is_ready_before_the_next_is_set_up() {
+    let repository = with_tasks(&["a", "b"]);
+    let paths = ["a", "b"].map(|task| {
+        let path = path_of(&added(&repository, &[&format!("r/{task}"), "--mode", "git_worktree"]));
+        std::fs::remove_dir_all(&path).unwrap();
+        path
+    });
+    let states = repository.home().join("states");
+    let show = "git show refs/tether/runs/r:environments/env-a.json | grep -w state";
+    repository.git(&["config", "tether.setup", &format!("{show} >> '{}'", states.display())]);
+    repository.tether(&["recover", "--recreate"]);
+    assert!(paths.iter().all(|path| path.join(".git").is_file()));
+    let states = std::fs::read_to_string(states).unwrap();
+    let states: Vec<&str> = states.lines().map(|line| line.trim().trim_end_matches(',')).collect();
+    assert_eq!(states, [r#""state": "recovering""#, r#""state": "ready""#]);
+}
+
+#[test]
 fn a_making_that_failed_is_finished_by_a_recovery() {
     let repository = with_tasks(&["t"]);
     repository.git(&["config", "tether.setup", "test -e ../allowed && touch set-up"]);

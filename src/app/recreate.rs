@@ -21,10 +21,12 @@ use crate::domain::event::RunEvent;
 use crate::domain::ids::{EnvironmentId, RunId, TaskId};
 use crate::domain::saved::{SavedEntry, SavedKind};
 use crate::domain::view::RunView;
+use crate::git::Git;
 use crate::git::settings::SETUP;
 use crate::store::runs::Need;
 use crate::world::making_lock::MakingLock;
 use crate::world::paths::{self, Mounts, Occupancy};
+use crate::world::snapshot::Held;
 use crate::world::worktree_facts::PathFacts;
 use crate::world::worktree_make::{Announced, How, Made, MakeError, OnDisk, Order, Vanished, make, make_each};
 use crate::world::worktree_mark::{Mark, Stage};
@@ -71,7 +73,7 @@ struct Begun<'a> {
 }
 
 enum What {
-    Directory(PathBuf),
+    Directory(PathBuf, Held),
     Worktree(Box<WayBack>),
 }
 
@@ -93,7 +95,10 @@ impl Tether {
         run: &RunId,
         ids: &[EnvironmentId],
     ) -> Vec<Result<PlaceOutcome, Failure>> {
-        ids.chunks(MOST_TOGETHER).flat_map(|ids| self.recreate_together(run, ids)).collect()
+        // What is set up may take minutes: the next one's must not keep what is whole locked, or lose it to a kill.
+        let is_set_up = matches!(self.repository().settings().read(&SETUP), Ok(Some(_)));
+        let together = if is_set_up { 1 } else { MOST_TOGETHER };
+        ids.chunks(together).flat_map(|ids| self.recreate_together(run, ids)).collect()
     }
 
     fn recreate_together(&self, run: &RunId, ids: &[EnvironmentId]) -> Vec<Result<PlaceOutcome, Failure>> {
@@ -167,23 +172,36 @@ impl Tether {
         if environment.spec.mount_point.as_deref().is_some_and(|point| !seen.mounts.is_mounted(point)) {
             return over(PlaceOutcome::Skipped(format!("the file system of {} is not mounted now", path.display())));
         }
-        let half = environment.state == EnvironmentState::Recovering;
-        match paths::look_at(&path) {
-            Occupancy::Gone | Occupancy::EmptyDirectory => {}
-            Occupancy::FullDirectory if environment.state.is_unfinished() => {
-                self.move_environment(run, None, &moved(&environment.id, EnvironmentState::Ready))?;
-                let how = if half {
-                    "it holds files already; saved work stays in `git tether salvage`"
-                } else {
-                    "it is there"
-                };
-                return over(PlaceOutcome::Done(format!("{}: {how}", path.display())));
-            }
-            Occupancy::FullDirectory => return over(PlaceOutcome::Skipped(format!("{} is there", path.display()))),
-            _ => return over(PlaceOutcome::Refused(format!("{} is not a directory", path.display()))),
-        }
         let entry = self.work_to_put_back(run, &environment.id)?;
-        Ok(Progress::Begun(Box::new(Begun { missing, entry, what: What::Directory(path), words: Vec::new() })))
+        let (held, words) = match (paths::look_at(&path), &entry) {
+            (Occupancy::Gone | Occupancy::EmptyDirectory, _) => (Held::Nothing, Vec::new()),
+            (Occupancy::FullDirectory, Some(entry)) if environment.state == EnvironmentState::Recovering => {
+                (Held::Saved, self.save_half_put_back(&missing, entry)?)
+            }
+            (Occupancy::FullDirectory, _) if environment.state.is_unfinished() => {
+                self.move_environment(run, None, &moved(&environment.id, EnvironmentState::Ready))?;
+                return over(PlaceOutcome::Done(format!("{}: it is there", path.display())));
+            }
+            (Occupancy::FullDirectory, _) => {
+                return over(PlaceOutcome::Skipped(format!("{} is there", path.display())));
+            }
+            _ => return over(PlaceOutcome::Refused(format!("{} is not a directory", path.display()))),
+        };
+        let what = What::Directory(path, held);
+        Ok(Progress::Begun(Box::new(Begun { missing, entry, what, words })))
+    }
+
+    /// Saves what stands in a directory that a killed recovery had begun to fill: its own half, or what somebody has done there since.
+    fn save_half_put_back(&self, missing: &Missing<'_>, entry: &SavedEntry) -> Result<Vec<String>, Failure> {
+        let Missing { run, environment, task } = missing;
+        let saved = self.save_environment(run, environment, task.as_ref(), HALF_PUT_BACK)?;
+        let names = saved_names(&self.repository().git(), entry)?;
+        if let Some((path, why)) = saved.not_saved.iter().find(|(path, _)| names.contains(path.as_bytes())) {
+            let what = format!("{path} stands where saved work {} goes, and cannot be saved: {why}", entry.id);
+            return Err(Failure::fatal("not_put_back", what).hint("look at it, then move it away"));
+        }
+        let other = saved.entry.filter(|saved| saved.commit != entry.commit);
+        Ok(other.map(|saved| format!("what stood there is saved as {}", saved.id)).into_iter().collect())
     }
 
     fn begin_worktree<'a>(&self, missing: Missing<'a>, seen: &Seen<'a>) -> Result<Progress<'a>, Failure> {
@@ -241,7 +259,7 @@ impl Tether {
             let Progress::Begun(begun) = progress else { return None };
             let known = begun.missing.environment;
             let spec = match &begun.what {
-                What::Directory(_) => None,
+                What::Directory(..) => None,
                 What::Worktree(back) => Some(&back.spec),
             };
             if known.state == EnvironmentState::Recovering && spec.is_none_or(|spec| *spec == known.spec) {
@@ -299,7 +317,7 @@ impl Tether {
                     orders.push(order_to_make_anew(&begun.missing, back));
                     places.push(at);
                 }
-                What::Directory(path) => *progress = stands(self.make_directory(begun, path)),
+                What::Directory(path, held) => *progress = stands(self.make_directory(begun, path, *held)),
             }
         }
         if self.repository().settings().read(&SETUP)?.is_none() {
@@ -321,15 +339,18 @@ impl Tether {
         Ok(())
     }
 
-    fn make_directory(&self, begun: &Begun<'_>, path: &Path) -> Result<(PathBuf, Vec<String>), Failure> {
-        let Missing { run, environment, .. } = &begun.missing;
+    fn make_directory(&self, begun: &Begun<'_>, path: &Path, held: Held) -> Result<(PathBuf, Vec<String>), Failure> {
         let made = std::fs::create_dir_all(path);
         made.map_err(|error| {
             Failure::fatal("directory_failed", format!("could not make {}: {error}", path.display()))
         })?;
-        let mut words = vec![format!("{} is made anew", path.display())];
+        let mut words = vec![match held {
+            Held::Nothing => format!("{} is made anew", path.display()),
+            Held::Saved => format!("putting {} back is finished", path.display()),
+        }];
+        words.extend(begun.words.iter().cloned());
         if let Some(entry) = &begun.entry {
-            words.extend(self.put_work_back(run, environment, entry)?);
+            words.extend(self.restore_saved(&self.directory_target(path, held), entry)?);
             words.push(format!("saved work {} is back", entry.id));
         }
         Ok((path.to_owned(), words))
@@ -365,7 +386,8 @@ impl Tether {
                 let mut all = self.ledger().saved_work(run.as_str())?;
                 all.retain(|entry| entry.environment.as_ref() == Some(id) && entry.reason != HALF_PUT_BACK);
                 let vanished = all.iter().rposition(|entry| entry.kind == SavedKind::VanishedWorktree);
-                let own = all.iter().rposition(|entry| entry.kind == SavedKind::Worktree);
+                let of_place = |entry: &SavedEntry| matches!(entry.kind, SavedKind::Worktree | SavedKind::Directory);
+                let own = all.iter().rposition(of_place);
                 Ok(own.or(vanished).map(|at| all.swap_remove(at)))
             }
             newest => Ok(newest),
@@ -380,9 +402,8 @@ impl Tether {
         if untracked.is_empty() {
             return Ok(());
         }
-        let saved = git.run(["ls-tree", "-r", "-z", "--name-only", "--full-tree", entry.commit.0.as_str()])?.stdout;
-        let saved: std::collections::BTreeSet<&[u8]> = saved.split(|byte| *byte == 0).collect();
-        for name in untracked.split(|byte| *byte == 0).filter(|name| !name.is_empty() && saved.contains(name)) {
+        let saved = saved_names(&git, entry)?;
+        for name in untracked.split(|byte| *byte == 0).filter(|name| saved.contains(*name)) {
             use std::os::unix::ffi::OsStrExt as _;
             let file = path.join(std::ffi::OsStr::from_bytes(name));
             std::fs::remove_file(&file).map_err(|error| {
@@ -408,6 +429,12 @@ impl Tether {
         };
         self.move_environment(missing.run, None, &event).map(drop)
     }
+}
+
+/// The paths of what was saved.
+fn saved_names(git: &Git, entry: &SavedEntry) -> Result<BTreeSet<Vec<u8>>, Failure> {
+    let listed = git.run(["ls-tree", "-r", "-z", "--name-only", "--full-tree", entry.commit.0.as_str()])?.stdout;
+    Ok(listed.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
 fn stands<'a>(done: Result<(PathBuf, Vec<String>), Failure>) -> Progress<'a> {

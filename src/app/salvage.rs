@@ -22,7 +22,7 @@ use crate::domain::view::RunView;
 use crate::store::release::Released;
 use crate::store::runs::Need;
 use crate::world::paths::{self, Occupancy};
-use crate::world::snapshot::{self, ContentStatus};
+use crate::world::snapshot::{self, ContentStatus, Held};
 
 named! {
     /// What the records say of saved work.
@@ -196,7 +196,7 @@ impl Tether {
         }
         let path = self.check_target(path)?;
         make_way(&path)?;
-        let warnings = self.restore_saved(&self.directory_target(&path), &entry)?;
+        let warnings = self.restore_saved(&self.directory_target(&path, Held::Nothing), &entry)?;
         // Who hears that the work is back may drop what it was saved as.
         put_on_disk(std::iter::once(path.as_path()))?;
         Ok((entry, path, warnings))

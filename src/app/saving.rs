@@ -22,7 +22,7 @@ use crate::store::objects::Batch;
 use crate::store::work::{Kept, NewWork, short_id};
 use crate::world::durable;
 use crate::world::paths::{self, Occupancy};
-use crate::world::snapshot::{self, RestoreTarget, SaveOptions, Saved, Trust, WorktreePlace};
+use crate::world::snapshot::{self, Held, RestoreTarget, SaveOptions, Saved, Trust, WorktreePlace};
 
 /// What came of saving a place.
 #[derive(Debug, Clone, Default)]
@@ -191,7 +191,7 @@ impl Tether {
                 Some(place) if place.path == resolved(path)? => RestoreTarget::Worktree(place),
                 _ => return Err(not_a_worktree(path)),
             },
-            ExecutionMode::IsolatedWorkspace => self.directory_target(path),
+            ExecutionMode::IsolatedWorkspace => self.directory_target(path, Held::Nothing),
             ExecutionMode::SharedWorkspace | ExecutionMode::Remote => {
                 return Err(Failure::fatal(
                     "not_restored",
@@ -203,9 +203,9 @@ impl Tether {
         self.restore_saved(&target, entry)
     }
 
-    pub(super) fn directory_target(&self, path: &Path) -> RestoreTarget {
+    pub(super) fn directory_target(&self, path: &Path, held: Held) -> RestoreTarget {
         let common_dir = self.repository().common_dir().to_owned();
-        RestoreTarget::Directory { path: path.to_owned(), common_dir }
+        RestoreTarget::Directory { path: path.to_owned(), common_dir, held }
     }
 
     /// Restores saved work; answers with what to tell a person.

@@ -2,8 +2,8 @@
 
 use crate::fixture::{Fixture, capture, git, make_executable, run, text, write};
 use git_tether::world::snapshot::{
-    ContentStatus, NotSavedReason, RestoreError, RestoreTarget, RestoreWarning, SaveError, SaveOptions, Trust, Warning,
-    contents, restore, save_directory, save_vanished,
+    ContentStatus, Held, NotSavedReason, RestoreError, RestoreTarget, RestoreWarning, SaveError, SaveOptions, Trust,
+    Warning, contents, restore, save_directory, save_vanished,
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -546,7 +546,7 @@ fn a_plain_directory_and_a_restore_to_one() {
     let again = SaveOptions { previous: Some(saved.commit), seconds: 5, ..SaveOptions::default() };
     assert!(save_directory(&plain, &common, &again, &mut fixture.sink()).unwrap().unchanged);
     let back = fixture.directory.path().join("back");
-    let target = RestoreTarget::Directory { path: back.clone(), common_dir: common.clone() };
+    let target = RestoreTarget::Directory { path: back.clone(), common_dir: common.clone(), held: Held::Nothing };
     restore(&target, saved.commit, Trust::Own).unwrap();
     assert!(run(&plain, "diff", &["-r", "--no-dereference", ".", back.to_str().unwrap()]).status.success());
     assert!(matches!(restore(&target, saved.commit, Trust::Own), Err(RestoreError::InTheWay { .. })));

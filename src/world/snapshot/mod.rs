@@ -52,7 +52,7 @@ pub use interrupted::{Interrupted, find_interrupted};
 pub use patterns::DEFAULT_EXCLUDES;
 pub use place::WorktreePlace;
 
-pub use restore::{RestoreTarget, RestoreWarning, Restored, Trust, restore};
+pub use restore::{Held, RestoreTarget, RestoreWarning, Restored, Trust, restore};
 pub use restore_error::RestoreError;
 pub use save::{save, save_vanished};
 pub use sink::{LooseSink, ObjectSink, SinkError};

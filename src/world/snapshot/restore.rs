@@ -36,13 +36,24 @@ use std::path::{Path, PathBuf};
 pub enum RestoreTarget {
     /// A worktree that has been made, checked out or not, whose HEAD is the snapshot's base. Index and operation come back too.
     Worktree(WorktreePlace),
-    /// A directory that is empty or not there: only the files.
+    /// A directory: only the files.
     Directory {
         /// The directory.
         path: PathBuf,
         /// The git directory of the repository that holds the snapshot.
         common_dir: PathBuf,
+        /// What it may hold already.
+        held: Held,
     },
+}
+
+/// What a directory may hold to which saved work is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing: it is empty or not there.
+    Nothing,
+    /// Files that are saved themselves: those of the snapshot's names give way, all others stay.
+    Saved,
 }
 
 /// Whose snapshot it is.
@@ -84,13 +95,16 @@ pub enum RestoreWarning {
 pub fn restore(target: &RestoreTarget, snapshot: ObjectId, trust: Trust) -> Result<Restored, RestoreError> {
     match target {
         RestoreTarget::Worktree(place) => restore_worktree(place, snapshot, trust),
-        RestoreTarget::Directory { path, common_dir } => restore_directory(path, common_dir, snapshot, trust),
+        RestoreTarget::Directory { path, common_dir, held } => {
+            restore_directory(path, common_dir, *held, snapshot, trust)
+        }
     }
 }
 
 fn restore_directory(
     path: &Path,
     common_dir: &Path,
+    held: Held,
     snapshot: ObjectId,
     trust: Trust,
 ) -> Result<Restored, RestoreError> {
@@ -101,7 +115,7 @@ fn restore_directory(
     let unwritable = |source| RestoreError::Write { path: path.as_os_str().as_bytes().into(), source };
     match std::fs::read_dir(path) {
         Ok(entries) => {
-            if entries.count() > 0 {
+            if held == Held::Nothing && entries.count() > 0 {
                 return Err(RestoreError::InTheWay { path: ".".into() });
             }
         }
@@ -117,7 +131,9 @@ fn restore_directory(
     let mut writer =
         Writer { repository: &repository, raw: &state.raw, destination, filters, endings, done: Restored::default() };
     for (path, leaf) in &files {
-        writer.write(path.as_bstr(), *leaf, Existing::None)?;
+        let gives_way = held == Held::Saved && writer.destination.stat(path.as_bstr()).is_ok();
+        let existing = if gives_way { Existing::Replace } else { Existing::None };
+        writer.write(path.as_bstr(), *leaf, existing)?;
     }
     Ok(writer.done)
 }
