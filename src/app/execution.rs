@@ -233,7 +233,8 @@ impl Tether {
         (ended, mut said): (Ended, Vec<String>),
     ) -> Result<Finished, Failure> {
         let meaning = Meaning::of(ended.exit, ended.interrupted_by);
-        if matches!(meaning, Meaning::Interrupted) && work.plan.saving == Saving::Work {
+        // Once more, whatever its end: the command may have been gone before its signal was seen.
+        if ended.interrupted_by.is_some() && work.plan.saving == Saving::Work {
             said.extend(self.save_if_changed(&supervisor.session, &work.address, "interrupted"));
         }
         let task = self.end_held_task(&supervisor.session, &work.address, &meaning)?;
