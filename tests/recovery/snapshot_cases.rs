@@ -177,6 +177,19 @@ fn sparse_checkout_with_a_file_outside_the_cone() {
 }
 
 #[test]
+fn a_file_where_a_sparse_checkout_left_a_directory_out() {
+    let fixture = Fixture::new();
+    let work = &fixture.work;
+    write(work, "dir/staged", "");
+    git(work, &["add", "dir/staged"]);
+    git(work, &["sparse-checkout", "set", "--no-cone", "/*", "!/dir/"]);
+    let _ = std::fs::remove_dir_all(work.join("dir"));
+    write(work, "dir", "a file\n");
+    fixture.round_trip();
+    fixture.round_trip_with(&SaveOptions::default(), "--checkout");
+}
+
+#[test]
 fn sparse_index_beside_staged_changes() {
     let fixture = Fixture::new();
     let work = &fixture.work;

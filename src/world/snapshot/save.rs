@@ -209,6 +209,10 @@ impl Draft {
         for path in &found.untracked {
             if let Some(now) = self.readings.get(path).map(|reading| reading.leaf) {
                 self.change(path.clone(), None, Some(now));
+                // What the index has below a file (a sparse checkout left it out) cannot stand there too.
+                let below = [path.as_slice(), b"/"].concat();
+                let hidden = self.changes.range_mut(BString::from(below.as_slice())..);
+                hidden.take_while(|(path, _)| path.starts_with(&below)).for_each(|(_, (_, now))| *now = None);
             }
         }
         let present = found.present.iter().map(|&at| path(at));
