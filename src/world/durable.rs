@@ -48,7 +48,12 @@ pub fn sync_everything_at_each<'p>(directories: impl Iterator<Item = &'p Path>) 
     let mut synced = BTreeSet::new();
     for directory in directories {
         let failed = |error| (directory.to_owned(), error);
-        if synced.insert(fs::metadata(directory).map_err(failed)?.dev()) {
+        let found = match fs::metadata(directory) {
+            // Somebody took it away meanwhile: nothing of it is to be put on disk, and all else is.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            found => found.map_err(failed)?,
+        };
+        if synced.insert(found.dev()) {
             sync_everything_at(directory).map_err(failed)?;
         }
     }

@@ -4,13 +4,12 @@
 //! Invariant: the kernel drops it when its holder dies, and no child inherits it, so that a live maker is told from a dead one even
 //! if a hook or setup of the dead one goes on; only the lock of a file that still stands under its name counts.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::git::shared_files;
+use super::named_lock;
 
 /// Probes take the lock for a moment; a maker waits that out.
 const PATIENCE_WITH_PROBES: Duration = Duration::from_millis(200);
@@ -39,23 +38,8 @@ impl MakingLock {
     /// Takes the lock of an environment; `run` and `environment` are ids, and so are plain file names.
     pub fn take(tether_dir: &Path, run: &str, environment: &str) -> std::io::Result<Taken> {
         let path = path_of(tether_dir, run, environment);
-        let patience_ends = Instant::now() + PATIENCE_WITH_PROBES;
-        loop {
-            let file = match shared_files::open_or_create(&path) {
-                // The last holder took the empty directory with it.
-                Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < patience_ends => continue,
-                opened => opened?,
-            };
-            match file.try_lock() {
-                Ok(()) if is_still_named(&file, &path) => return Ok(Taken::Ours(Self { path, _file: file })),
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) if Instant::now() < patience_ends => {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                Err(TryLockError::WouldBlock) => return Ok(Taken::Held),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-        }
+        let file = named_lock::take(&path, PATIENCE_WITH_PROBES)?;
+        Ok(file.map_or(Taken::Held, |file| Taken::Ours(Self { path, _file: file })))
     }
 
     /// Whether somebody holds the lock of an environment. What cannot be told counts as held: nobody clears it away then.
@@ -74,13 +58,6 @@ impl Drop for MakingLock {
         if let Some(parent) = self.path.parent() {
             let _ = std::fs::remove_dir(parent);
         }
-    }
-}
-
-fn is_still_named(file: &File, path: &Path) -> bool {
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(held), Ok(named)) => held.ino() == named.ino() && held.dev() == named.dev(),
-        _ => false,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod durable;
 pub mod host;
 pub mod live;
 pub mod making_lock;
+mod named_lock;
 pub mod paths;
 pub mod paths_lock;
 pub mod processes;

@@ -6,11 +6,10 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::git::shared_files;
+use super::named_lock;
 
 /// Who records a session needs a moment; who wants the same id waits that out.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -41,19 +40,8 @@ impl Reserving {
     /// Says that `session` is being recorded; its id is a plain file name.
     pub fn begin(tether_dir: &Path, session: &str) -> io::Result<Taken> {
         let path = directory(tether_dir).join(session);
-        let patience_ends = Instant::now() + PATIENCE;
-        loop {
-            let file = shared_files::open_or_create(&path)?;
-            match file.try_lock() {
-                Ok(()) if is_still_named(&file, &path) => return Ok(Taken::Ours(Self { path, _file: file })),
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) if Instant::now() < patience_ends => {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                Err(TryLockError::WouldBlock) => return Ok(Taken::Held),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-        }
+        let file = named_lock::take(&path, PATIENCE)?;
+        Ok(file.map_or(Taken::Held, |file| Taken::Ours(Self { path, _file: file })))
     }
 
     /// Takes over the word of somebody who was cut off.
@@ -64,7 +52,7 @@ impl Reserving {
             opened => opened?,
         };
         match file.try_lock() {
-            Ok(()) if is_still_named(&file, &path) => Ok(Taken::Ours(Self { path, _file: file })),
+            Ok(()) if named_lock::is_still_named(&file, &path) => Ok(Taken::Ours(Self { path, _file: file })),
             Ok(()) => Ok(Taken::Nothing),
             Err(TryLockError::WouldBlock) => Ok(Taken::Held),
             Err(TryLockError::Error(error)) => Err(error),
@@ -98,13 +86,6 @@ impl Drop for Reserving {
     fn drop(&mut self) {
         // Still locked: whoever opened the file meanwhile sees that it has lost its name.
         let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn is_still_named(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(held), Ok(named)) => held.ino() == named.ino() && held.dev() == named.dev(),
-        _ => false,
     }
 }
 
