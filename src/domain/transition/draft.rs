@@ -8,7 +8,7 @@ use super::refused::RefusedTransition;
 use crate::domain::checkpoint::{Checkpoint, ResumeDisposition, Stage};
 use crate::domain::environment::{Environment, EnvironmentState};
 use crate::domain::gate::Gate;
-use crate::domain::ids::{EnvironmentId, GateId, TaskId};
+use crate::domain::ids::{EnvironmentId, GateId, SessionId, TaskId};
 use crate::domain::run::{FixedBy, Run, RunStatus};
 use crate::domain::task::{Task, TaskState};
 use crate::domain::time::Timestamp;
@@ -98,10 +98,10 @@ impl<'a> Draft<'a> {
         if state != TaskState::Blocked {
             task.blocked_reasons.clear();
         }
-        let environment = task.environment.clone();
+        let (environment, session) = (task.environment.clone(), task.session.clone());
         if before == TaskState::Running
             && state != TaskState::Running
-            && let Some(environment) = environment.filter(|environment| self.is_leased_for(environment, id))
+            && let Some(environment) = environment.filter(|it| self.is_leased_for(it, id, session.as_ref()))
         {
             self.release_lease(&environment, &format!("task {id} is {state}"))?;
         }
@@ -139,10 +139,14 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Whether the lease on an environment is not another task's.
-    fn is_leased_for(&self, environment: &EnvironmentId, task: &TaskId) -> bool {
+    /// Whether the lease on an environment is that of a task and of the session that ran it: what another session has leased for itself is
+    /// its own to give back.
+    fn is_leased_for(&self, environment: &EnvironmentId, task: &TaskId, session: Option<&SessionId>) -> bool {
         let lease = self.read_environment(environment).ok().and_then(Environment::held_lease);
-        lease.is_some_and(|lease| lease.task.as_ref().is_none_or(|named| named == task))
+        lease.is_some_and(|lease| {
+            let names_no_other = lease.task.as_ref().is_none_or(|named| named == task);
+            names_no_other && session.is_none_or(|session| lease.session == *session)
+        })
     }
 
     pub(super) fn set_checkpoint_stage(&mut self, task: &TaskId, stage: Stage) {

@@ -174,6 +174,19 @@ fn a_released_lease_leaves_the_environment_ready_unless_it_has_ended_or_is_half_
 }
 
 #[test]
+fn a_task_that_stops_gives_back_its_own_lease_and_nobody_elses() {
+    for (holder, kept) in [("s", false), ("another", true)] {
+        for (stopped, _) in [event("done"), event("fail"), event("interrupt")] {
+            let new = new_environment("e", ExecutionMode::GitWorktree);
+            let leased = RunEvent::EnvironmentLeased { environment: environment_id("e"), lease: lease(holder, None) };
+            let view = after(&empty_run("r"), [add("t"), requested(Some("t"), new), start("t"), leased, stopped]);
+            let held = view.environments[&environment_id("e")].held_lease();
+            assert_eq!(held.is_some(), kept, "{holder}: {held:?}");
+        }
+    }
+}
+
+#[test]
 fn a_task_with_retries_is_queued_again_as_often_as_it_may_then_failed() {
     let mut new = crate::domain::task::NewTask::named(task_id("t"));
     new.retry.max = 2;
