@@ -987,6 +987,22 @@ fn another_worktree_on_the_branch_is_not_the_one_that_is_gone() {
 }
 
 #[test]
+fn an_end_says_what_is_still_there_and_how_it_goes() {
+    let repository = with_tasks(&["t", "kept"]);
+    let path = path_of(&added(&repository, &["r/t", "--mode", "git_worktree"]));
+    let kept = path_of(&added(&repository, &["r/kept", "--mode", "git_worktree", "--cleanup-policy", "keep_always"]));
+    write(path.join("note"), "new");
+    let ended = repository.tether(&["finish", "r"]);
+    assert_eq!(code(&ended), 0);
+    assert!(said(&ended).contains("still there: 1; `git tether recover --clean --run r`"), "{}", said(&ended));
+    assert!(path.join("note").exists(), "an end touches nothing on disk");
+    repository.answer(&["recover", "--clean", "--run", "r"]);
+    assert!(!path.exists() && kept.exists());
+    assert_eq!(repository.json(&["salvage", "list", "r"])["saved"][0]["files"], 1);
+    assert_eq!(said(&repository.tether(&["finish", "r"])), "");
+}
+
+#[test]
 fn a_plan_to_clean_says_what_is_at_risk() {
     let repository = with_tasks(&["t"]);
     let path = path_of(&added(&repository, &["r/t", "--mode", "git_worktree"]));
@@ -1005,6 +1021,7 @@ fn a_plan_to_clean_says_what_is_at_risk() {
     assert_eq!(at_risk["processes"][0]["pid"], sleeper.id(), "{at_risk:#}");
     let words = repository.answer(&["recover", "--clean", "--dry-run"]);
     assert!(words.contains("2 untracked; 1 commit on no remote; process"), "{words}");
+    assert!(words.contains("    would   save and remove"), "{words}");
     let refused = repository.json(&["recover", "--clean"]);
     let step = refused["steps"].as_array().unwrap().iter().find(|step| step["step"] == "clean_environment").unwrap();
     assert_eq!((&step["outcome"], &step["at_risk"]["untracked"]), (&"refused".into(), &2.into()));

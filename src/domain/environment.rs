@@ -267,6 +267,13 @@ pub struct NewEnvironment {
 }
 
 impl Environment {
+    /// Whether it is still there, and its policy lets it go some day.
+    pub fn waits_for_cleanup(&self) -> bool {
+        !self.state.is_gone()
+            && self.execution_mode.is_ours_to_remove()
+            && self.spec.cleanup_policy != CleanupPolicy::KeepAlways
+    }
+
     /// An environment as it is first written down.
     pub fn request(new: NewEnvironment, at: Timestamp) -> Self {
         Self {

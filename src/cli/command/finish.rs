@@ -24,5 +24,14 @@ pub(crate) struct Arguments {
 /// Ends a run.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
     let view = Tether::open()?.finish_run(&arguments.run, arguments.outcome, arguments.note)?;
-    Ok(Answer::Run(Box::new(view)).into())
+    let left = view.environments.values().filter(|known| known.waits_for_cleanup()).count();
+    let outcome = Outcome::from(Answer::Run(Box::new(view)));
+    Ok(match left {
+        0 => outcome,
+        left => outcome.saying(format!(
+            "environments that are still there: {left}; `git tether recover --clean --run {}` saves and removes them by their policies \
+             (--dry-run shows what is at risk)",
+            arguments.run
+        )),
+    })
 }

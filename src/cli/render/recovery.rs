@@ -153,7 +153,9 @@ pub(crate) fn recovery_text(recovery: &Recovery, at_risk: Option<&[RiskyWorktree
             let _ = writeln!(text, "  {mark} {:<7} {}", "found", line(&finding.message));
         }
         for report in &subject.steps {
-            let _ = writeln!(text, "    {:<7} {}", verb(report.outcome), line(&report.message));
+            // What is planned says so itself, for those who read it without the verb.
+            let message = report.message.strip_prefix("would ").unwrap_or(&report.message);
+            let _ = writeln!(text, "    {:<7} {}", verb(report.outcome), line(message));
             if let Some(risk) = report.at_risk.as_ref().filter(|_| report.outcome != StepOutcome::Done) {
                 let words = risk_words(risk);
                 let words = if words.is_empty() { "nothing" } else { words.as_str() };
