@@ -74,7 +74,7 @@ impl Tether {
                 together.extend(steps.next());
             }
             let performed = if is_recreation(&together[0]) {
-                self.perform_recreations(together, assumed)
+                self.perform_recreations(together)
             } else if together.len() >= MANY_NOTES {
                 self.perform_together(together)
             } else {
@@ -120,27 +120,12 @@ impl Tether {
         report(step, done)
     }
 
-    /// Puts several environments of one run back together.
-    fn perform_recreations(&self, steps: Vec<Step>, assumed: &AssumedDead) -> Vec<StepReport> {
-        let mut reports = Vec::new();
-        let (mut dead, mut ids) = (Vec::new(), Vec::new());
-        for step in steps {
-            match (self.find_sign_of_life(&step, assumed), &step) {
-                (Ok(None), Step::RecreateEnvironment { environment, .. }) => {
-                    ids.push(environment.clone());
-                    dead.push(step);
-                }
-                (Ok(life), _) => {
-                    let why = life.unwrap_or_else(|| "not a step of this phase".to_owned());
-                    reports.push(report(step, Ok(PlaceOutcome::Skipped(why))));
-                }
-                (Err(failure), _) => reports.push(report(step, Err(failure))),
-            }
-        }
-        let Some(run) = dead.first().and_then(|step| step.run().cloned()) else { return reports };
+    /// Puts several environments of one run back together. It rests on the death of no session, so there is none to look at again.
+    fn perform_recreations(&self, steps: Vec<Step>) -> Vec<StepReport> {
+        let Some(run) = steps.first().and_then(|step| step.run().cloned()) else { return Vec::new() };
+        let ids: Vec<_> = steps.iter().filter_map(|step| step.environment().cloned()).collect();
         let outcomes = self.recreate_environments(&run, &ids);
-        reports.extend(dead.into_iter().zip(outcomes).map(|(step, outcome)| report(step, outcome)));
-        reports
+        steps.into_iter().zip(outcomes).map(|(step, outcome)| report(step, outcome)).collect()
     }
 
     fn perform_release(&self, kind: ClaimKind, key: &str, generation: u64) -> Result<PlaceOutcome, Failure> {
@@ -199,12 +184,7 @@ impl Tether {
                     report(step, Ok(outcome))
                 })
                 .collect(),
-            Err(failure) => {
-                let message = failure.message;
-                let failed =
-                    |step| StepReport { step, outcome: StepOutcome::Failed, message: message.clone(), at_risk: None };
-                steps.into_iter().map(failed).collect()
-            }
+            Err(failure) => steps.into_iter().map(|step| report(step, Err(failure.clone()))).collect(),
         }
     }
 }
