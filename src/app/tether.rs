@@ -5,7 +5,6 @@ use crate::domain::ids::{HostId, RunId, TaskAddress};
 use crate::domain::time::Timestamp;
 use crate::git::{Repository, Role, Surroundings};
 use crate::record::message::Author;
-use crate::store::Backend;
 use crate::store::chain::Identity;
 use crate::store::ledger::Ledger;
 use crate::store::ledger::WriteRecordError;
@@ -36,7 +35,7 @@ impl Tether {
         let clock = Clock::of(&surroundings)?;
         let repository = Repository::open_from(surroundings)?;
         let host = Host::read(&repository.settings())?;
-        let backend = open_backend(&repository)?;
+        let backend = crate::store::open(&repository);
         let identity = repository.identity(Role::Committer);
         let author = Author { actor: format!("{} <{}>", identity.name, identity.email), host: HostId(host.id.clone()) };
         let identity = Identity { name: identity.name, email: identity.email };
@@ -157,9 +156,4 @@ impl Tether {
     fn with_near_matches(&self, failure: Failure, run: &RunId) -> Failure {
         if failure.code == "unknown_run" { self.unknown_run(run) } else { failure }
     }
-}
-
-fn open_backend(repository: &Repository) -> Result<Box<dyn Backend>, Failure> {
-    crate::store::open(repository.gix())
-        .map_err(|error| Failure::fatal("repository_unusable", crate::app::failure::chain_of(&error)))
 }

@@ -42,6 +42,8 @@ macro_rules! commands {
     ($($(#[doc = $doc:literal])+ $variant:ident = $module:ident),+ $(,)?) => {
         /// Every command.
         #[derive(Debug, Subcommand)]
+        // Only the command that is meant is described to the parser.
+        #[command(defer = true)]
         pub(crate) enum Command {
             $($(#[doc = $doc])+ $variant(command::$module::Arguments)),+
         }

@@ -28,6 +28,14 @@ impl Objects {
         Self(repository.objects.store())
     }
 
+    /// A handle of its own: what it reads it does not share, where packs are it does. An object is what its id says: replacements are for
+    /// people's history.
+    pub(crate) fn open_exactly(&self) -> gix::odb::HandleArc {
+        let mut handle = self.0.to_cache_arc();
+        handle.ignore_replacements = true;
+        handle
+    }
+
     /// Lets another handle of the same repository read them.
     pub(super) fn share_with(&self, mut opened: gix::ThreadSafeRepository) -> gix::ThreadSafeRepository {
         opened.objects = Arc::clone(&self.0);

@@ -41,7 +41,7 @@ pub mod work;
 pub use backend::Backend;
 pub use locks::{LockError, StaleLock};
 pub use names::{NameError, RefName, RefPrefix};
-pub use open::{OpenError, open};
+pub use open::open;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where it fails")]

@@ -21,6 +21,7 @@ use super::pack::{HEADER, IndexEntry, Origin, PackDirectory, Temporary, entry_he
 use super::reindex::{Haste, reindex};
 use super::sharing::Sharing;
 use super::values::{BoxedError, Object, ObjectHeader, ReadObjectError, WriteError};
+use crate::git::Objects;
 
 /// Content above this goes straight into the pack's file.
 const LARGEST_IN_MEMORY: u64 = 1 << 20;
@@ -300,7 +301,7 @@ impl<W: Write> Write for Measured<W> {
     }
 }
 
-type Database = gix::odb::Cache<gix::odb::store::Handle<Arc<gix::odb::Store>>>;
+type Database = gix::odb::HandleArc;
 
 /// The objects of a repository on disk.
 pub(super) struct ObjectStore {
@@ -310,11 +311,10 @@ pub(super) struct ObjectStore {
 }
 
 impl ObjectStore {
-    pub(super) fn open(directory: PathBuf, format: Kind, sharing: Sharing) -> io::Result<Self> {
+    /// Those in `directory`, which are `known` already.
+    pub(super) fn open(known: &Objects, directory: PathBuf, format: Kind, sharing: Sharing) -> Self {
         let packs = PackDirectory { path: directory.join("pack"), format, sharing };
-        // A fixed number spares a look at the directory; should it be too small, `look_again` counts.
-        let database = RefCell::new(open_database(&directory, format, Slots::Given(512))?);
-        Ok(Self { directory, packs, database })
+        Self { directory, packs, database: RefCell::new(known.open_exactly()) }
     }
 
     pub(super) fn batch(&self) -> Batch {
@@ -368,8 +368,7 @@ impl ObjectStore {
         look: impl Fn(&Database) -> Result<Option<T>, BoxedError>,
     ) -> Result<Option<T>, ReadObjectError> {
         let damaged = |source| ReadObjectError::Damaged { id: id.to_owned(), source };
-        let counted = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 512 };
-        let fresh = open_database(&self.directory, self.packs.format, counted);
+        let fresh = open_database(&self.directory, self.packs.format);
         let fresh = fresh.map_err(|error| damaged(error.into()))?;
         // All packs before any loose object: an empty file in its place (after a power cut) must not hide it.
         fresh.packed_object_count().map_err(|error| damaged(error.into()))?;
@@ -379,9 +378,10 @@ impl ObjectStore {
     }
 }
 
-fn open_database(directory: &Path, format: Kind, slots: Slots) -> io::Result<Database> {
+fn open_database(directory: &Path, format: Kind) -> io::Result<Database> {
     // Replacements are for people's history: a record is what its id says.
     let replacements = &mut std::iter::empty();
+    let slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 512 };
     let options = Options { slots, ..Options::default() };
     let store = gix::odb::Store::at_opts(directory.to_owned(), format, replacements, options)?;
     Ok(Arc::new(store).to_cache_arc())

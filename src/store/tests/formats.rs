@@ -6,29 +6,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use super::{Fixture, grow, run, transition};
+use super::{Fixture, grow, open_at, run, transition};
 use crate::store::backend::{ClearedLock, Expected, New, RefValue, SwapError};
 use crate::store::chain::{self, AppendError};
 use crate::store::names::RefPrefix;
-use crate::store::open::{OpenError, open};
-
-#[test]
-fn unknown_formats_are_refused() {
-    let refused = |key: &str, value: &str| {
-        let fixture = Fixture::new(&[]);
-        let repository = fixture.repository();
-        fixture.git(&["config", key, value]);
-        open(&repository).err()
-    };
-    let version = "core.repositoryFormatVersion";
-    assert!(matches!(refused(version, "2"), Some(OpenError::FormatVersion { version }) if version == "2"));
-    assert!(matches!(refused("extensions.shiny", "1"), Some(OpenError::Extension { name }) if name == "shiny"));
-    assert!(
-        matches!(refused("extensions.refStorage", "sqlite"), Some(OpenError::RefStorage { value }) if value == "sqlite")
-    );
-    assert!(refused("extensions.worktreeConfig", "true").is_none());
-    assert!(refused("extensions.preciousObjects", "true").is_none());
-}
 
 fn with_hook(relative: &str) -> Fixture {
     let fixture = Fixture::new(&[]);
@@ -181,8 +162,7 @@ fn a_linked_worktree_shares_the_store() {
     let tip = grow(&*fixture.open(), &run("r"), None, 1);
     let linked = fixture.home.path().join("linked");
     fixture.git(&["worktree", "add", "--quiet", linked.to_str().unwrap()]);
-    let repository = gix::open_opts(&linked, gix::open::Options::isolated()).unwrap();
-    let backend = open(&repository).unwrap();
+    let backend = open_at(&linked);
     assert_eq!(backend.read_ref(&run("r")).unwrap(), RefValue::Id(tip));
     let tip = grow(&*backend, &run("r"), Some(tip), 1);
     fixture.git(&["worktree", "remove", "--force", linked.to_str().unwrap()]);

@@ -24,11 +24,20 @@ use tempfile::TempDir;
 use super::backend::{Backend, Expected};
 use super::chain::{self, Content, Identity, Transition};
 use super::names::RefName;
+use crate::git::{Repository, Surroundings};
 
 /// A repository of its own, away from everybody's settings.
 pub(super) struct Fixture {
     pub(super) home: TempDir,
     pub(super) directory: PathBuf,
+}
+
+pub(super) fn open_at(directory: &Path) -> Box<dyn Backend> {
+    super::open(&repository_at(directory))
+}
+
+fn repository_at(directory: &Path) -> Repository {
+    Repository::open_from(Surroundings::isolated(directory)).unwrap()
 }
 
 impl Fixture {
@@ -65,16 +74,12 @@ impl Fixture {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    pub(super) fn repository(&self) -> gix::Repository {
-        gix::open_opts(&self.directory, gix::open::Options::isolated()).unwrap()
-    }
-
     pub(super) fn open(&self) -> Box<dyn Backend> {
-        super::open(&self.repository()).unwrap()
+        open_at(&self.directory)
     }
 
     pub(super) fn git_dir(&self) -> PathBuf {
-        self.repository().common_dir().to_owned()
+        repository_at(&self.directory).common_dir().to_owned()
     }
 
     pub(super) fn pack_files(&self, extension: &str) -> Vec<PathBuf> {
