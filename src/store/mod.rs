@@ -8,6 +8,7 @@ pub mod backend;
 pub mod chain;
 pub mod checkup;
 mod commit;
+mod deflate;
 pub mod fold;
 pub mod memory;
 mod mend;

@@ -10,13 +10,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use gix::ObjectId;
 use gix::hash::Kind;
 use gix::objs::Find as _;
 use gix::odb::store::init::{Options, Slots};
 
+use super::deflate::{COMPRESSION, Deflater};
 use super::pack::{HEADER, IndexEntry, Origin, PackDirectory, Temporary, entry_header, finish, object_hasher};
 use super::reindex::{Haste, reindex};
 use super::sharing::Sharing;
@@ -25,9 +25,6 @@ use crate::git::Objects;
 
 /// Content above this goes straight into the pack's file.
 const LARGEST_IN_MEMORY: u64 = 1 << 20;
-
-/// As git does for loose objects: a batch is written while somebody waits for it.
-const COMPRESSION: Compression = Compression::fast();
 
 /// How long a streamed blob is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +43,7 @@ pub struct Batch {
     entries: Vec<Entry>,
     known: HashSet<ObjectId>,
     body: Body,
+    deflater: Deflater,
 }
 
 #[derive(Debug)]
@@ -68,7 +66,8 @@ impl Batch {
 
     pub(super) fn in_memory(format: Kind) -> Self {
         let body = Body::Memory(Vec::new());
-        Self { format, directory: None, entries: Vec::new(), known: HashSet::new(), body }
+        let deflater = Deflater::default();
+        Self { format, directory: None, entries: Vec::new(), known: HashSet::new(), body, deflater }
     }
 
     /// The hash that names its objects.
@@ -91,7 +90,7 @@ impl Batch {
             return Ok(id);
         }
         let mut raw = entry_header(kind, size);
-        let compressed = compress(content, &mut raw);
+        let compressed = self.deflater.append(content, &mut raw);
         compressed.map_err(|error| WriteError::Encode(error.into()))?;
         let entry = IndexEntry { id, crc: crc32fast::hash(&raw), offset: self.end() };
         self.append(&raw)?;
@@ -220,12 +219,6 @@ impl Batch {
         }
         Ok(objects)
     }
-}
-
-fn compress(content: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-    let mut encoder = ZlibEncoder::new(out, COMPRESSION);
-    encoder.write_all(content)?;
-    encoder.finish().map(drop)
 }
 
 fn copy(source: &mut dyn Read, sink: &mut dyn Write, path: &Path) -> Result<u64, WriteError> {
