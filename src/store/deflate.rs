@@ -46,7 +46,7 @@ mod tests {
         let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(300_000).collect();
         let mut deflater = Deflater::default();
         let mut out = Vec::new();
-        for content in [&b""[..], b"text", &[0; 200_000], &noise, b"text"] {
+        for content in [&b""[..], b"text", &vec![0; 200_000], &noise, b"text"] {
             let start = out.len();
             deflater.append(content, &mut out).unwrap();
             let mut back = Vec::new();

@@ -653,10 +653,26 @@ fn unchanged_saves_write_nothing_and_changed_ones_only_what_is_new() {
     let third = git_tether::world::snapshot::save(&fixture.place(), &options, &mut sink).unwrap();
     let unreadable = gix::ObjectId::from_hex(b"1234567890123456789012345678901234567890").unwrap();
     assert!(!fixture.save_with(&SaveOptions { previous: Some(unreadable), ..SaveOptions::default() }).unchanged);
-    // The blob, the root tree, and two commits: the state's tree is the same.
-    assert_eq!(sink.written, 4);
+    // The blob, the root tree, the state with its tree, and two commits.
+    assert_eq!(sink.written, 6);
     let parents = text(&fixture.main, &["rev-list", "--parents", "-1", &third.commit.to_string()]);
     assert!(!parents.contains(&first.commit.to_string()), "a snapshot is another's parent");
+}
+
+#[test]
+fn a_snapshot_that_has_lost_an_object_is_not_taken_for_the_next_one() {
+    for lost in ["new", "dir/sub/e.txt", ""] {
+        let fixture = Fixture::new();
+        write(&fixture.work, "dir/sub/e.txt", "changed\n");
+        write(&fixture.work, "new", "more\n");
+        let first = fixture.save();
+        let id = text(&fixture.main, &["rev-parse", &format!("{}:{lost}", first.commit)]);
+        std::fs::remove_file(fixture.main.join(format!(".git/objects/{}/{}", &id[..2], &id[2..]))).unwrap();
+        let second = fixture.save_with(&SaveOptions { previous: Some(first.commit), ..SaveOptions::default() });
+        assert!(!second.unchanged, "{lost}");
+        assert_eq!(text(&fixture.main, &["rev-parse", &format!("{}:{lost}", second.commit)]), id);
+        text(&fixture.main, &["cat-file", "-e", &id]);
+    }
 }
 
 #[test]

@@ -3,11 +3,12 @@
 //! Owns: taking all files of a directory as they are. Must not know: indexes, HEAD, filters. Invariant: nothing is ignored but what the
 //! exclude patterns name.
 
+use super::compose::finish;
 use super::content::Filtering;
+use super::draft::Draft;
 use super::layout::StatRules;
 use super::patterns::Patterns;
 use super::place::{Head, open_repository};
-use super::save::{Draft, finish};
 use super::state::{IndexPresence, Origin};
 use super::survey::{Survey, survey};
 use super::walk::Ground;

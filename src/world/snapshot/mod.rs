@@ -10,11 +10,13 @@
 //! does not reach), `operation/` (the files of a merge, rebase, ... in progress) and `raw/` (bytes that would not survive the path's
 //! filters). Limits: empty directories and permission bits other than "executable" are not kept, and submodules only by their commit.
 
+mod compose;
 mod content;
 mod contents;
 mod conversion;
 
 mod directory;
+mod draft;
 mod exact;
 mod index_lines;
 mod interrupted;

@@ -57,6 +57,9 @@ pub(super) struct StateFacts {
     /// Not there in what older versions saved, nor for a plain directory.
     #[serde(default)]
     pub(super) conversion: Option<Conversion>,
+    /// A hash of all that differs from the base, so that the same state stands for the same tree. Not there in what older versions saved.
+    #[serde(default)]
+    pub(super) changes: Option<String>,
     pub(super) raw_files: usize,
     pub(super) not_saved: Vec<NotSavedFact>,
     pub(super) warnings: Vec<String>,

@@ -101,10 +101,51 @@ pub(super) fn compare(
     Ok(())
 }
 
+/// The trees on the way to `paths` in the tree `root`, and what stands at them. Each tree is read once, however many of the paths are below
+/// it.
+pub(super) fn objects_at<'p>(
+    repository: &gix::Repository,
+    root: ObjectId,
+    paths: impl Iterator<Item = &'p BStr>,
+    found: &mut HashSet<ObjectId>,
+) -> Result<(), SaveError> {
+    found.insert(root);
+    let mut below: BTreeMap<&BStr, Vec<&BStr>> = BTreeMap::new();
+    for path in paths {
+        let (name, rest) = path.split_once_str("/").unwrap_or((path, b""));
+        below.entry(name.as_bstr()).or_default().extend(Some(rest.as_bstr()).filter(|rest| !rest.is_empty()));
+    }
+    for entry in read_tree(repository, root)?.entries {
+        let Some(rest) = below.get(entry.filename.as_bstr()) else { continue };
+        found.insert(entry.oid);
+        if entry.mode.is_tree() && !rest.is_empty() {
+            objects_at(repository, entry.oid, rest.iter().copied(), found)?;
+        }
+    }
+    Ok(())
+}
+
+/// All of the tree `root`.
+pub(super) fn objects_in(
+    repository: &gix::Repository,
+    root: ObjectId,
+    found: &mut HashSet<ObjectId>,
+) -> Result<(), SaveError> {
+    found.insert(root);
+    for entry in read_tree(repository, root)?.entries {
+        if entry.mode.is_tree() {
+            objects_in(repository, entry.oid, found)?;
+        }
+        found.insert(entry.oid);
+    }
+    Ok(())
+}
+
 /// Objects that a snapshot names, in the order in which they may be written.
 pub(super) struct Pending {
     hash: gix::hash::Kind,
     known: HashSet<ObjectId>,
+    added: HashSet<ObjectId>,
     objects: Vec<(Kind, ObjectId, Vec<u8>)>,
     /// Bytes that were already handed to the sink.
     pub(super) streamed: u64,
@@ -113,53 +154,17 @@ pub(super) struct Pending {
 impl Pending {
     /// Nothing yet.
     pub(super) fn new(hash: gix::hash::Kind) -> Self {
-        Self { hash, known: HashSet::new(), objects: Vec::new(), streamed: 0 }
+        Self { hash, known: HashSet::new(), added: HashSet::new(), objects: Vec::new(), streamed: 0 }
     }
 
-    /// Says that `id` is reachable already and needs no writing.
-    pub(super) fn know(&mut self, id: ObjectId) {
-        self.known.insert(id);
+    /// Says that these are reachable already and need no writing, those that were added among them.
+    pub(super) fn know(&mut self, ids: impl IntoIterator<Item = ObjectId>) {
+        self.known.extend(ids);
     }
 
     /// Whether `id` needs no writing.
     pub(super) fn is_known(&self, id: ObjectId) -> bool {
         self.known.contains(&id)
-    }
-
-    /// Says that the trees on the way to `paths` in the tree `root` are reachable, and what stands at them. Each tree is read once,
-    /// however many of the paths are below it.
-    pub(super) fn know_paths<'p>(
-        &mut self,
-        repository: &gix::Repository,
-        root: ObjectId,
-        paths: impl Iterator<Item = &'p BStr>,
-    ) -> Result<(), SaveError> {
-        self.know(root);
-        let mut below: BTreeMap<&BStr, Vec<&BStr>> = BTreeMap::new();
-        for path in paths {
-            let (name, rest) = path.split_once_str("/").unwrap_or((path, b""));
-            below.entry(name.as_bstr()).or_default().extend(Some(rest.as_bstr()).filter(|rest| !rest.is_empty()));
-        }
-        for entry in read_tree(repository, root)?.entries {
-            let Some(rest) = below.get(entry.filename.as_bstr()) else { continue };
-            self.know(entry.oid);
-            if entry.mode.is_tree() && !rest.is_empty() {
-                self.know_paths(repository, entry.oid, rest.iter().copied())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Says that all of the tree `root` is reachable.
-    pub(super) fn know_all(&mut self, repository: &gix::Repository, root: ObjectId) -> Result<(), SaveError> {
-        self.know(root);
-        for entry in read_tree(repository, root)?.entries {
-            if entry.mode.is_tree() {
-                self.know_all(repository, entry.oid)?;
-            }
-            self.know(entry.oid);
-        }
-        Ok(())
     }
 
     /// Adds an object whose id is computed here.
@@ -172,7 +177,7 @@ impl Pending {
 
     /// Adds an object with its id.
     pub(super) fn add_hashed(&mut self, kind: Kind, id: ObjectId, bytes: Vec<u8>) {
-        if self.known.insert(id) {
+        if !self.known.contains(&id) && self.added.insert(id) {
             self.objects.push((kind, id, bytes));
         }
     }
@@ -241,7 +246,7 @@ impl Pending {
     /// Hands everything to `sink`; answers how many bytes that were.
     pub(super) fn write(self, sink: &mut dyn ObjectSink) -> Result<u64, SaveError> {
         let mut bytes = self.streamed;
-        for (kind, id, object) in self.objects {
+        for (kind, id, object) in self.objects.into_iter().filter(|(_, id, _)| !self.known.contains(id)) {
             bytes += object.len() as u64;
             let written = sink.write(kind, &object)?;
             if written != id {
