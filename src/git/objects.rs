@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gix::odb::store::init::Slots;
 
 /// The library never makes more room than it has at the start, and fails once it is full: transitions of others add packs all the time.
-pub(super) const ROOM_FOR_PACKS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 2048 };
+pub(super) const ROOM_FOR_PACKS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 512 };
 /// For what is given the objects of another handle at once: nothing is looked for on disk.
 pub(super) const NO_ROOM: Slots = Slots::Given(1);
 
