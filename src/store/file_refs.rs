@@ -14,6 +14,7 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use gix::hash::Kind;
 
+use super::known_directories::{KnownDirectories, Standing};
 use super::locks::{HeldLock, LockError, Locks, StaleLock};
 use super::names::{RefName, RefPrefix};
 use super::pack::sync_directory;
@@ -31,11 +32,13 @@ pub(super) struct FileRefs {
     common: PathBuf,
     format: Kind,
     locks: Locks,
+    known: KnownDirectories,
 }
 
 impl FileRefs {
     pub(super) fn new(common: PathBuf, format: Kind, sharing: Sharing) -> Self {
-        Self { locks: Locks::new(common.clone(), sharing), common, format }
+        let known = KnownDirectories::below(&common, sharing);
+        Self { locks: Locks::new(common.clone(), sharing), common, format, known }
     }
 
     fn path(&self, name: &RefName) -> PathBuf {
@@ -175,16 +178,30 @@ impl FileRefs {
     /// Makes the names on the way to a ref durable: any of the directories may be new, made by us or just before us.
     pub(super) fn make_durable(&self, name: &RefName) -> Result<(), SwapError> {
         let path = self.path(name);
-        let directories = path.ancestors().skip(1).take_while(|parent| *parent != self.common);
+        let mut directories = path.ancestors().skip(1).take_while(|parent| *parent != self.common);
+        let not_durable = |source| SwapError::NotDurable { name: name.clone(), source };
+        let Some(mut below) = directories.next() else { return Ok(()) };
+        self.sync_names_in(below).map_err(not_durable)?;
+        let known = self.known.read();
+        let mut synced = Vec::new();
         for directory in directories {
-            match sync_directory(directory) {
-                // `git pack-refs` removes directories that have become empty; the value is in `packed-refs` then.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.sync_packed(),
-                other => other,
+            let standing = Standing::at(below);
+            if !standing.as_ref().is_some_and(|standing| known.contains(standing)) {
+                self.sync_names_in(directory).map_err(not_durable)?;
+                synced.extend(standing);
             }
-            .map_err(|source| SwapError::NotDurable { name: name.clone(), source })?;
+            below = directory;
         }
+        self.known.add(&synced);
         Ok(())
+    }
+
+    fn sync_names_in(&self, directory: &Path) -> io::Result<()> {
+        match sync_directory(directory) {
+            // `git pack-refs` removes directories that have become empty; the value is in `packed-refs` then.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.sync_packed(),
+            other => other,
+        }
     }
 
     /// `packed-refs` with a ref of ours in it that nobody has made durable.

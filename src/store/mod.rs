@@ -23,6 +23,7 @@ mod files;
 mod git_cli;
 pub mod history;
 pub mod journal;
+mod known_directories;
 pub mod ledger;
 mod locks;
 pub mod merge;
