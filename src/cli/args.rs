@@ -4,9 +4,9 @@ use clap::{Args, Parser, Subcommand};
 
 use super::answer::{Answer, Outcome};
 use super::exit::Exit;
-use super::{command, parse};
+use super::{command, parse, repository};
 use crate::app::gate::Decide;
-use crate::app::{Failure, FailureKind, Tether};
+use crate::app::{Failure, FailureKind};
 use crate::domain::gate::GateAction;
 use crate::domain::ids::GateAddress;
 
@@ -156,7 +156,7 @@ impl DecisionArguments {
     /// Takes the decision.
     pub(crate) fn decide(self, action: GateAction) -> Result<Outcome, Failure> {
         let decide = Decide { action, answer: None, note: self.note, token: self.token };
-        let gate = Tether::open()?.decide(&self.gate, &decide)?;
+        let gate = repository::open()?.decide(&self.gate, &decide)?;
         Ok(Answer::Gate(Box::new(gate)).into())
     }
 }

@@ -9,6 +9,7 @@ mod exit;
 mod pager;
 mod parse;
 mod render;
+mod repository;
 
 use std::io::Write;
 use std::process::ExitCode;

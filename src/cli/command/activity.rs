@@ -4,9 +4,10 @@ use std::io::Read;
 
 use clap::Args;
 
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
+use crate::cli::repository;
 use crate::domain::event::ActivityReport;
 use crate::domain::ids::{RunId, TaskPointer};
 use crate::domain::run::ActivityState;
@@ -63,7 +64,7 @@ pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outco
         waiting_on: waiting_on.transpose()?,
         message: arguments.message.as_deref().map(message).transpose()?,
     };
-    let view = Tether::open()?.report_activity(&arguments.run, &report)?;
+    let view = repository::open()?.report_activity(&arguments.run, &report)?;
     Ok(Answer::Run(Box::new(view)).into())
 }
 

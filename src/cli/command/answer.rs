@@ -2,11 +2,12 @@
 
 use clap::Args;
 
+use crate::app::Failure;
 use crate::app::gate::Decide;
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::parse;
+use crate::cli::repository;
 use crate::domain::gate::GateAction;
 use crate::domain::ids::GateAddress;
 
@@ -28,6 +29,6 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
     let decide =
         Decide { action: GateAction::Answer, answer: Some(arguments.text), note: None, token: arguments.token };
-    let gate = Tether::open()?.decide(&arguments.gate, &decide)?;
+    let gate = repository::open()?.decide(&arguments.gate, &decide)?;
     Ok(Answer::Gate(Box::new(gate)).into())
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::app::Failure;
 use crate::app::gate::AskQuestion;
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::exit::Exit;
 use crate::cli::parse::{self, RunOrTask};
+use crate::cli::repository;
 use crate::domain::gate::{Gate, GateState};
 use crate::domain::ids::{GateAddress, GateId};
 use crate::record::fields;
@@ -45,7 +46,7 @@ pub(crate) struct Arguments {
 
 /// Asks a question.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     let RunOrTask { run, task } = arguments.about;
     let asked = AskQuestion {
         id: arguments.id,

@@ -2,9 +2,10 @@
 
 use clap::Args;
 
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
+use crate::cli::repository;
 use crate::domain::ids::RunId;
 
 /// What it takes.
@@ -19,7 +20,7 @@ pub(crate) struct Arguments {
 
 /// Calls a run off.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     let before = tether.show_run(&arguments.run)?;
     let view = tether.cancel_run(&arguments.run)?;
     let mut outcome = Outcome::from(Answer::Run(Box::new(view)));

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::app::Failure;
 use crate::app::checkpoint::{Saving, TakeCheckpoint};
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::parse;
+use crate::cli::repository;
 use crate::domain::checkpoint::{CompletedStep, ReplaySafety, ResumeDisposition, TakenBy};
 use crate::domain::ids::TaskAddress;
 
@@ -47,7 +48,7 @@ pub(crate) struct Arguments {
 
 /// Takes a checkpoint.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     let at = tether.now();
     let steps = arguments.steps.into_iter().map(|step| CompletedStep { at: Some(at), ..step });
     let asked = TakeCheckpoint {

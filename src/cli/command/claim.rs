@@ -2,9 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
+use crate::cli::repository;
 use crate::domain::claim::ClaimKind;
 
 /// What it takes.
@@ -29,7 +30,7 @@ enum Action {
 
 /// Lists claims, or shows one.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     Ok(match arguments.action {
         Action::List => Outcome::of_listing(tether.list_claims()?, Answer::Claims),
         Action::Show { kind, key } => Answer::Claim(Box::new(tether.show_claim(kind, &key)?)).into(),

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::app::Failure;
 use crate::app::doctor::{Diagnosis, NamedFault, Repair, Treatment};
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::exit::Exit;
 use crate::cli::render::human::line;
+use crate::cli::repository;
 use crate::domain::time::Timestamp;
 
 /// What it takes.
@@ -24,7 +25,7 @@ pub(crate) struct Arguments {
 /// Checks everything that is recorded.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
     let treatment = if arguments.fix { Treatment::Fix } else { Treatment::Look };
-    let diagnosis = Tether::open()?.doctor(treatment)?;
+    let diagnosis = repository::open()?.doctor(treatment)?;
     let fields = vec![("doctor", as_json(&diagnosis))];
     let exit = if diagnosis.remaining == 0 { Exit::Done } else { Exit::NeedsPerson };
     let outcome = Outcome::from(Answer::Other { name: "doctor", fields, human: in_words(&diagnosis) }).exit(exit);

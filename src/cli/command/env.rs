@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::app::Failure;
 use crate::app::environment::AddEnvironment;
 use crate::app::removal::Unsaved;
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::parse;
+use crate::cli::repository;
 use crate::domain::environment::{CleanupPolicy, Environment, ExecutionMode};
 use crate::domain::ids::{EnvironmentId, RunId, SessionId, TaskAddress};
 
@@ -116,7 +117,7 @@ struct Add {
 
 /// Carries it out.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     match arguments.action {
         Action::Add(add) => {
             let task = add.task.clone();

@@ -2,9 +2,10 @@
 
 use clap::Args;
 
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
+use crate::cli::repository;
 
 /// What it takes.
 #[derive(Debug, Args)]
@@ -15,6 +16,6 @@ pub(crate) struct Arguments {
 
 /// Checks a fencing token.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let claim = Tether::open()?.fence(&arguments.token)?;
+    let claim = repository::open()?.fence(&arguments.token)?;
     Ok(Answer::Fence(Box::new(claim)).into())
 }

@@ -2,9 +2,10 @@
 
 use clap::Args;
 
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
+use crate::cli::repository;
 use crate::domain::ids::RunId;
 use crate::domain::run::Outcome as RunOutcome;
 
@@ -23,7 +24,7 @@ pub(crate) struct Arguments {
 
 /// Ends a run.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let view = Tether::open()?.finish_run(&arguments.run, arguments.outcome, arguments.note)?;
+    let view = repository::open()?.finish_run(&arguments.run, arguments.outcome, arguments.note)?;
     let left = view.environments.values().filter(|known| known.waits_for_cleanup()).count();
     let outcome = Outcome::from(Answer::Run(Box::new(view)));
     Ok(match left {

@@ -2,10 +2,11 @@
 
 use clap::{Args, Subcommand};
 
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::parse::{self, RunOrTask};
+use crate::cli::repository;
 use crate::domain::ids::GateId;
 
 /// What it takes.
@@ -34,7 +35,7 @@ enum Action {
 /// Opens a gate.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
     let Action::Open { about, key, id } = arguments.action;
-    let gate = Tether::open()?.open_gate(&about.run, about.task.as_ref(), &key, id)?;
+    let gate = repository::open()?.open_gate(&about.run, about.task.as_ref(), &key, id)?;
     let address = format!("{}/{}", gate.run, gate.id);
     Ok(Outcome::from(Answer::Gate(Box::new(gate)))
         .saying(format!("decide it with: git tether approve {address}, or reject")))

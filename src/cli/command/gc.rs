@@ -3,9 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
+use crate::cli::repository;
 
 /// What it takes.
 #[derive(Debug, Args)]
@@ -13,7 +14,7 @@ pub(crate) struct Arguments {}
 
 /// Cleans up after runs and sessions that ended long ago.
 pub(crate) fn run(_arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let done = Tether::open()?.collect_garbage()?;
+    let done = repository::open()?.collect_garbage()?;
     let runs: Vec<String> = done.runs_archived.iter().map(ToString::to_string).collect();
     let work: Vec<&str> = done.work_dropped.iter().map(|entry| entry.id.as_str()).collect();
     let fields = json!({

@@ -6,10 +6,11 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use crate::app::history::Happened;
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::pager;
+use crate::cli::repository;
 use crate::domain::ids::{RunId, TaskId};
 use crate::record::message::{self, Parts};
 
@@ -27,7 +28,7 @@ pub(crate) struct Arguments {
 
 /// Shows what happened, newest first.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     let history = tether.history(&arguments.run, arguments.task.as_ref())?;
     let mut human = String::new();
     for happened in &history.happened {
@@ -35,7 +36,7 @@ pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outco
     }
     let entries = history.happened.iter().map(as_json).collect();
     let answer = Answer::Other { name: "log", fields: vec![("log", Value::Array(entries))], human };
-    let outcome = Outcome::from(answer).paged_by(pager::choose(&tether));
+    let outcome = Outcome::from(answer).paged_by(pager::choose(tether));
     Ok(match history.ends_at {
         Some(why) => outcome.saying(format!("warning: what is older cannot be read: {why}")),
         None => outcome,

@@ -2,9 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
+use crate::cli::repository;
 use crate::domain::ids::PoolName;
 
 /// What it takes.
@@ -46,7 +47,7 @@ enum Action {
 
 /// Shows and limits pools.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     let queued = match arguments.action {
         Action::Show { pool: None } => return Ok(Outcome::of_listing(tether.list_pools()?, Answer::Pools)),
         Action::Show { pool: Some(pool) } => tether.show_pool(&pool)?,

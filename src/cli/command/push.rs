@@ -3,10 +3,11 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::app::Failure;
 use crate::app::sync::{Direction, Urgency};
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
+use crate::cli::repository;
 use crate::domain::ids::RunId;
 
 /// What it takes.
@@ -23,7 +24,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
     let remote = arguments.remote.as_deref();
     let Some(run) = arguments.work else { return super::sync::exchange(remote, Direction::Push, Urgency::Now) };
-    let sent = Tether::open()?.push_work(&run, remote)?;
+    let sent = repository::open()?.push_work(&run, remote)?;
     let human = format!(
         "sent {} to {}: {} snapshots, {} objects, {} bytes with the commits that they stand on",
         sent.name, sent.remote, sent.snapshots, sent.objects, sent.bytes

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
+use crate::app::Failure;
 use crate::app::evidence::AssumedDead;
 use crate::app::observe::Scope;
 use crate::app::recover::{Mode, RecoverOptions, StepOutcome, StepReport};
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::exit::Exit;
 use crate::cli::render::recovery::{recovery_entries, recovery_text, stream_line};
+use crate::cli::repository;
 use crate::domain::ids::RunId;
 use crate::plan::recover::Permission;
 
@@ -63,7 +64,7 @@ pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcom
         jobs: usize::from(arguments.jobs),
     };
     let stream = json == Some(JsonForm::Stream);
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     let mut hook_works = true;
     let mut told = |report: &StepReport| {
         if report.step.environment().is_none() || report.outcome == StepOutcome::Planned {

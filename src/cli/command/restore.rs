@@ -2,11 +2,12 @@
 
 use clap::Args;
 
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::exit::Exit;
 use crate::cli::render::json::run_entries;
+use crate::cli::repository;
 use crate::domain::ids::RunId;
 use crate::domain::restoration::RestorationReport;
 use crate::domain::run::{RestorationOutcome, RestorationSource};
@@ -25,7 +26,7 @@ pub(crate) struct Arguments {
 
 /// Restores the executor of a run.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let restored = Tether::open()?.restore_run(&arguments.run, arguments.source)?;
+    let restored = repository::open()?.restore_run(&arguments.run, arguments.source)?;
     let exit = match restored.report.outcome {
         RestorationOutcome::ManualIntervention => Exit::NeedsPerson,
         _ => Exit::Done,

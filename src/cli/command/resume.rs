@@ -2,11 +2,12 @@
 
 use clap::Args;
 
+use crate::app::Failure;
 use crate::app::resume::{Resumed, Trust};
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::parse;
+use crate::cli::repository;
 use crate::domain::ids::TaskAddress;
 use crate::plan::resume::Wanted;
 
@@ -29,7 +30,7 @@ pub(crate) struct Arguments {
 
 /// Lets a task go on, and passes the exit code of its command on.
 pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     if arguments.acknowledge {
         return Ok(Answer::Task(Box::new(tether.acknowledge_block(&arguments.task)?)).into());
     }

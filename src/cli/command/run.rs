@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::app::Failure;
 use crate::app::checkpoint::Saving;
 use crate::app::execution::Finished;
 use crate::app::supervise::RunCommand;
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::exit::Exit;
 use crate::cli::parse;
+use crate::cli::repository;
 use crate::domain::checkpoint::ReplaySafety;
 use crate::domain::environment::ExecutionMode;
 use crate::domain::ids::{PoolName, RunId, TaskId};
@@ -101,7 +102,7 @@ pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcom
         saving: if arguments.no_snapshot { Saving::Nothing } else { Saving::Work },
         command: arguments.command,
     };
-    Ok(passed_on(Tether::open()?.run_command(&asked)?, Answer::Nothing))
+    Ok(passed_on(repository::open()?.run_command(&asked)?, Answer::Nothing))
 }
 
 /// An outcome that ends as a supervised command did.

@@ -12,6 +12,7 @@ use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::render::human::{line, safe};
+use crate::cli::repository;
 use crate::domain::ids::RunId;
 use crate::domain::names::Named;
 use crate::domain::saved::SavedEntry;
@@ -57,11 +58,11 @@ enum Action {
 
 /// Lists, shows, compares, restores and drops saved work.
 pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     match arguments.action {
-        Action::List { run } => list(&tether, run.as_ref()),
-        Action::Show { id } => show(&tether, &id),
-        Action::Diff { id } => diff(&tether, &id, json),
+        Action::List { run } => list(tether, run.as_ref()),
+        Action::Show { id } => show(tether, &id),
+        Action::Diff { id } => diff(tether, &id, json),
         Action::Restore { id, path } => {
             let (entry, path, warnings) = tether.restore_saved_to(&id, &path)?;
             let human = format!("restored saved work {} to {}", entry.id, path.display());

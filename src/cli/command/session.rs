@@ -14,6 +14,7 @@ use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::exit::Exit;
 use crate::cli::parse;
+use crate::cli::repository;
 use crate::domain::ids::{Oid, SessionId};
 use crate::domain::session::{Agent, Attach, SessionStatus};
 
@@ -198,11 +199,11 @@ struct List {
 
 /// Reserves threads, and says who works on them.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     let seen = match arguments.action {
-        Action::Reserve(asked) => return reserve(&tether, *asked),
+        Action::Reserve(asked) => return reserve(tether, *asked),
         Action::Heartbeat { session } => tether.heartbeat(&session)?,
-        Action::Update(update) => self::update(&tether, *update)?,
+        Action::Update(update) => self::update(tether, *update)?,
         Action::Release { session, status } => {
             if status == SessionStatus::Active {
                 return Err(Failure::usage("invalid_value", "a session is released as complete, merged or abandoned"));

@@ -5,14 +5,15 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::app::Failure;
 use crate::app::hierarchy::ChildRun;
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::command::restore::restoration;
 use crate::cli::pager;
 use crate::cli::render::human;
 use crate::cli::render::json::run_entries;
+use crate::cli::repository;
 use crate::domain::ids::RunId;
 use crate::domain::names::Named;
 use crate::domain::task::TaskState;
@@ -31,14 +32,14 @@ pub(crate) struct Arguments {
 
 /// Shows a run.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     let view = tether.show_run(&arguments.run)?;
     if arguments.restoration {
         return Ok(restoration(&view, tether.last_restoration(&arguments.run)?.as_ref()).into());
     }
     let children = tether.children_of(&arguments.run)?;
     let answer = if children.is_empty() { Answer::Run(Box::new(view)) } else { with_children(view, &children) };
-    Ok(Outcome::from(answer).paged_by(pager::choose(&tether)))
+    Ok(Outcome::from(answer).paged_by(pager::choose(tether)))
 }
 
 /// A parent run: a person who should look at a child should look at it.

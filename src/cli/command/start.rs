@@ -2,11 +2,12 @@
 
 use clap::Args;
 
+use crate::app::Failure;
 use crate::app::run::StartRun;
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::parse;
+use crate::cli::repository;
 use crate::domain::ids::{RunId, TaskId};
 
 /// What it takes.
@@ -45,6 +46,6 @@ pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outco
         metadata: parse::metadata(arguments.meta.as_deref())?,
         requirements: parse::requirements(&arguments.require)?,
     };
-    let view = Tether::open()?.start_run(&arguments.run, asked)?;
+    let view = repository::open()?.start_run(&arguments.run, asked)?;
     Ok(Answer::Run(Box::new(view)).into())
 }

@@ -2,11 +2,12 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::exit::Exit;
 use crate::cli::render::recovery::{Detail, status_entries, status_porcelain, status_text};
+use crate::cli::repository;
 use crate::domain::ids::RunId;
 
 /// What it takes.
@@ -35,7 +36,7 @@ enum Porcelain {
 
 /// Shows every run at a glance.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let status = Tether::open()?.status(arguments.run.as_ref())?;
+    let status = repository::open()?.status(arguments.run.as_ref())?;
     let exit = if arguments.exit_code { Exit::for_findings(status.needs_person()) } else { Exit::Done };
     let answer = match arguments.porcelain {
         Some(Porcelain::V1) => Answer::Raw(status_porcelain(&status, if arguments.nul { 0 } else { b'\n' })),

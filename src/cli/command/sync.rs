@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::app::Failure;
 use crate::app::sync::{Direction, Refused, Synced, Urgency, Waiting};
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::exit::Exit;
+use crate::cli::repository;
 
 /// What it takes.
 #[derive(Debug, Args)]
@@ -29,7 +30,7 @@ pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outco
 
 /// Carries out a sync and answers with how it went.
 pub(crate) fn exchange(remote: Option<&str>, direction: Direction, urgency: Urgency) -> Result<Outcome, Failure> {
-    let synced = Tether::open()?.sync(remote, direction, urgency)?;
+    let synced = repository::open()?.sync(remote, direction, urgency)?;
     let exit = if synced.is_done() { Exit::Done } else { Exit::Busy };
     let mut outcome = Outcome::from(answer(&synced)).exit(exit);
     if let Some(said) = &synced.away {

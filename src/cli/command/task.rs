@@ -9,6 +9,7 @@ use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::parse;
+use crate::cli::repository;
 use crate::domain::event::WorkEnd;
 use crate::domain::ids::{PoolName, RunId, SessionId, TaskAddress, TaskId};
 use crate::domain::task::{NewTask, Retry, TaskState};
@@ -154,9 +155,9 @@ impl End {
 
 /// Adds, starts and ends tasks.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     let task = match arguments.action {
-        Action::Add(add) => self::add(&tether, *add)?,
+        Action::Add(add) => self::add(tether, *add)?,
         Action::Start(start) => {
             let patience = if start.wait { Patience::Wait } else { Patience::Refuse };
             tether.start_task(&start.task, start.session.as_ref(), patience)?

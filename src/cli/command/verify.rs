@@ -2,12 +2,13 @@
 
 use clap::Args;
 
+use crate::app::Failure;
 use crate::app::observe::Scope;
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::exit::Exit;
 use crate::cli::render::recovery::{recovery_entries, recovery_text};
+use crate::cli::repository;
 use crate::domain::ids::RunId;
 
 /// What it takes.
@@ -23,7 +24,7 @@ pub(crate) struct Arguments {
 
 /// Looks, and changes nothing.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     let found = tether.verify(&Scope { runs: arguments.run, ..Scope::default() })?;
     let at_risk = if arguments.all_worktrees { Some(tether.work_at_risk()?) } else { None };
     let answer = Answer::Other {

@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use crate::app::{Failure, Tether};
+use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::exit::Exit;
+use crate::cli::repository;
 
 /// What it takes.
 #[derive(Debug, Args)]
@@ -17,7 +18,7 @@ pub(crate) struct Arguments {
 
 /// Lists what waits for a decision, in all runs.
 pub(crate) fn run(arguments: Arguments, _json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let waiting = Tether::open()?.waiting()?;
+    let waiting = repository::open()?.waiting()?;
     let exit = if arguments.exit_code && !waiting.gates.is_empty() { Exit::NeedsPerson } else { Exit::Done };
     let outcome = Outcome::from(Answer::Waiting(waiting.gates)).exit(exit);
     Ok(waiting

@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::app::Failure;
 use crate::app::watch::{News, RunNews};
-use crate::app::{Failure, Tether};
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::render::human::line;
 use crate::cli::render::json::{escaped, object};
+use crate::cli::repository;
 use crate::domain::ids::RunId;
 use crate::domain::names::Named;
 use crate::domain::task::TaskState;
@@ -28,7 +29,7 @@ pub(crate) struct Arguments {
 
 /// Follows runs until it is interrupted, or nobody reads any more.
 pub(crate) fn run(arguments: Arguments, json: Option<JsonForm>) -> Result<Outcome, Failure> {
-    let tether = Tether::open()?;
+    let tether = repository::open()?;
     let mut watch = tether.watch(arguments.run)?;
     loop {
         for news in watch.look()? {
