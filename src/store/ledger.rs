@@ -2,6 +2,8 @@
 //!
 //! Owns who signs a commit and what can go wrong when records are read or written. Must not know what anybody does with them.
 
+use std::cell::RefCell;
+
 use gix::ObjectId;
 use gix::date::Time;
 
@@ -9,6 +11,7 @@ use super::backend::{Backend, ReadObjectError, ReadRefError, RefValue};
 use super::chain::{self, AppendError, CommitError, Content, Identity};
 use super::names::{NameError, RefName};
 use super::placed::{self, Placed};
+use super::read_run::LastRead;
 use super::transact::TransactError;
 use super::tree::{self, TreeError};
 use crate::domain::time::Timestamp;
@@ -22,6 +25,7 @@ pub struct Ledger {
     identity: Identity,
     author: Author,
     reporter: Option<Reporter>,
+    pub(super) last_read: RefCell<Option<LastRead>>,
 }
 
 /// Writes the report of a run that ends; `None`: it cannot now, and somebody does later.
@@ -173,7 +177,7 @@ pub(super) fn shown(value: &RefValue) -> String {
 impl Ledger {
     /// The records behind `backend`, written as `identity`, with `author` in the trailers.
     pub fn new(backend: Box<dyn Backend>, identity: Identity, author: Author) -> Self {
-        Self { backend, identity, author, reporter: None }
+        Self { backend, identity, author, reporter: None, last_read: RefCell::new(None) }
     }
 
     /// From now on a run that ends gets its report in the same commit.

@@ -30,6 +30,7 @@ pub mod merge;
 mod open;
 mod pack;
 mod placed;
+mod read_run;
 mod reindex;
 pub mod release;
 mod run_change;

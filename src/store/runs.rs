@@ -3,7 +3,7 @@
 //! Owns how much of a run is read, and the values that a change of one is asked for and answered with. Must not know why anything happens.
 //! Invariant: what is read does not grow with the number of tasks, unless everything is asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use gix::ObjectId;
 
@@ -12,83 +12,17 @@ use super::chain::{self, Content, Follow};
 use super::ledger::{Ledger, ReadError};
 use super::names::{RefName, RefPrefix};
 use super::placed::Placed;
+use super::read_run::LastRead;
+pub use super::read_run::{Need, Picked, ReadRun};
 use super::tree;
 use crate::domain::event::RunEvent;
 use crate::domain::gate::Gate;
-use crate::domain::ids::{EnvironmentId, GateId, RunId, TaskId};
+use crate::domain::ids::{GateId, RunId};
 use crate::domain::run::Run;
 use crate::domain::task::Task;
 use crate::domain::transition::RefusedTransition;
 use crate::domain::view::{Changes, RunView};
-use crate::record::{Written, layout};
-
-/// Which records of a run are read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Need {
-    /// Every one.
-    Everything,
-    /// The run, the pending gates, and these with what hangs on them.
-    Some(Picked),
-}
-
-/// Records that are asked for by name.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Picked {
-    tasks: BTreeSet<TaskId>,
-    environments: BTreeSet<EnvironmentId>,
-    gates: BTreeSet<GateId>,
-}
-
-impl Need {
-    /// The run and its pending gates.
-    pub fn run() -> Self {
-        Self::Some(Picked::default())
-    }
-
-    /// The same and a task, with its dependencies, environment, checkpoint and gates.
-    #[must_use]
-    pub fn with_task(mut self, task: &TaskId) -> Self {
-        if let Self::Some(picked) = &mut self {
-            picked.tasks.insert(task.clone());
-        }
-        self
-    }
-
-    /// The same and an environment.
-    #[must_use]
-    pub fn with_environment(mut self, environment: &EnvironmentId) -> Self {
-        if let Self::Some(picked) = &mut self {
-            picked.environments.insert(environment.clone());
-        }
-        self
-    }
-
-    /// The same and a gate, with its task.
-    #[must_use]
-    pub fn with_gate(mut self, gate: &GateId) -> Self {
-        if let Self::Some(picked) = &mut self {
-            picked.gates.insert(gate.clone());
-        }
-        self
-    }
-}
-
-/// A run as it was read.
-#[derive(Debug, Clone)]
-pub struct ReadRun {
-    /// The commit that it was read from.
-    pub tip: ObjectId,
-    /// The run, with the records that were asked for.
-    pub view: RunView,
-    pub(super) written: BTreeMap<String, Written>,
-}
-
-impl ReadRun {
-    /// A file of it as it was written, unknown fields included.
-    pub(super) fn written(&self, path: &str) -> Option<&Written> {
-        self.written.get(path)
-    }
-}
+use crate::record::layout;
 
 /// A transition of a run that was written, or found to change nothing.
 #[derive(Debug, Clone)]
@@ -157,6 +91,15 @@ impl Ledger {
 
     /// Reads a run as it was at a commit of its chain.
     pub fn read_run_at(&self, name: &RefName, tip: ObjectId, need: &Need) -> Result<ReadRun, ReadError> {
+        if let Some(known) = self.last_read.borrow().as_ref().and_then(|last| last.answer(name, tip, need)) {
+            return Ok(known.clone());
+        }
+        let read = self.load_run(name, tip, need)?;
+        *self.last_read.borrow_mut() = LastRead::of(name, need, &read);
+        Ok(read)
+    }
+
+    fn load_run(&self, name: &RefName, tip: ObjectId, need: &Need) -> Result<ReadRun, ReadError> {
         let root = self.root(name, tip)?;
         let run = self.find_record::<Run>(name, root, layout::RUN)?;
         let run = run.ok_or_else(|| ReadError::Incomplete { name: name.clone(), path: layout::RUN.to_owned() })?;
