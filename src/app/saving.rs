@@ -293,9 +293,8 @@ impl Tether {
             Source::Directory(_) => SavedKind::Directory,
             Source::Vanished(_) => SavedKind::VanishedWorktree,
         };
-        let known = self.ledger().saved_work(about.run.as_str())?;
         let same_place = |entry: &SavedEntry| entry.environment.as_ref() == about.environment && entry.kind == kind;
-        let previous = known.into_iter().rfind(same_place);
+        let previous = self.ledger().find_saved_work(about.run.as_str(), same_place)?;
         self.prepare_after(source, kind, previous, objects)
     }
 

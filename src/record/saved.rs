@@ -25,8 +25,8 @@ pub fn encode_saved(entries: &[SavedEntry]) -> Vec<u8> {
 pub fn decode_saved(bytes: &[u8]) -> Result<Vec<SavedEntry>, InvalidRecord> {
     let value: Value = serde_json::from_slice(bytes).map_err(|source| InvalidRecord::NotJson { name: NAME, source })?;
     let place = Place::root(NAME);
-    let entries = object(&value, &place)?.get(NAME).cloned().unwrap_or_default();
-    Ok(Field::read(&entries, &place)?)
+    let entries = object(&value, &place)?.get(NAME).unwrap_or(&Value::Null);
+    Ok(Field::read(entries, &place)?)
 }
 
 /// One entry as JSON, for an answer.

@@ -13,6 +13,7 @@ use super::chain::{self, ChainCommit, Follow};
 use super::ledger::{Ledger, ReadError, shown};
 use super::names::RefName;
 use super::placed::Placed;
+use super::saved_list::{LARGEST_LIST, NEWEST, older_files};
 use super::tree;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::claim::Claim;
@@ -24,9 +25,6 @@ use crate::domain::run::{Run, TaskSummary};
 use crate::domain::session::Session;
 use crate::domain::task::Task;
 use crate::record::{InvalidRecord, check_json, layout};
-
-/// A list of saved work or a journal entry above this is not ours.
-const LARGEST_LIST: u64 = 64 << 20;
 
 named! {
     /// What is wrong with a ref or a record; stable, for scripts.
@@ -382,7 +380,10 @@ impl Checkup<'_> {
     }
 
     fn saved_work(&mut self, commit: &ChainCommit) {
-        self.list("saved.json", "saved");
+        let older = older_files(self.ledger.backend(), self.name, self.root);
+        for path in older.unwrap_or_default().iter().map(String::as_str).chain([NEWEST]) {
+            self.list(path, "saved");
+        }
         if !self.faults.is_empty() {
             return;
         }
@@ -393,11 +394,11 @@ impl Checkup<'_> {
                         ObjectId::from_hex(entry.commit.0.as_bytes()).ok().map(|id| self.ledger.backend().header(&id));
                     if !matches!(found, Some(Ok(header)) if header.kind == Kind::Commit) {
                         let problem = format!("the saved work {} is not there", entry.id);
-                        self.faults.push(Fault::of_file(FaultCode::LostWork, "saved.json", problem));
+                        self.faults.push(Fault::of_file(FaultCode::LostWork, NEWEST, problem));
                     }
                 }
             }
-            Err(error) => self.note("saved.json", &error),
+            Err(error) => self.note(NEWEST, &error),
         }
     }
 

@@ -14,6 +14,7 @@ pub mod memory;
 mod mend;
 pub mod names;
 pub mod objects;
+mod saved_list;
 pub mod sharing;
 pub mod tree;
 mod upkeep;

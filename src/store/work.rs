@@ -5,24 +5,18 @@
 //! exactly the snapshots that it keeps.
 
 use super::backend::{Expected, New, RefValue};
-use super::chain::{self, Content};
+use super::chain;
 use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
 use super::objects::Batch;
 use super::release::{ReleaseError, Released};
+use super::saved_list::{changed_files, older_files};
 use super::transact::{self, Decision, Retry};
-use super::tree;
 use crate::domain::ids::Oid;
 pub use crate::domain::saved::SavedEntry;
 use crate::domain::time::Timestamp;
 use crate::record::message;
-use crate::record::saved::{decode_saved, encode_saved};
 use gix::ObjectId;
-
-/// The list of what a keeper's chain keeps.
-const LIST: &str = "saved.json";
-/// The most bytes of such a list.
-const LARGEST_LIST: u64 = 64 << 20;
 
 /// Whether a snapshot is kept now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,21 +60,27 @@ pub fn short_id(commit: &ObjectId) -> String {
 }
 
 impl Ledger {
-    /// What a keeper lists, oldest first.
-    pub(super) fn saved_work_at(&self, name: &RefName, tip: ObjectId) -> Result<Vec<SavedEntry>, ReadError> {
-        let root = self.root(name, tip)?;
-        let bytes = tree::read(self.backend(), root, LIST, LARGEST_LIST);
-        let bytes = bytes.map_err(|source| ReadError::Tree { name: name.clone(), source })?;
-        let bytes = bytes.ok_or_else(|| ReadError::Incomplete { name: name.clone(), path: LIST.to_owned() })?;
-        decode_saved(&bytes).map_err(|source| ReadError::Record { name: name.clone(), path: LIST.to_owned(), source })
-    }
-
     /// What is saved of a run, oldest first.
     pub fn saved_work(&self, run: &str) -> Result<Vec<SavedEntry>, ReadError> {
         let name = RefName::work(run)?;
         match self.tip(&name)? {
             Some(tip) => self.saved_work_at(&name, tip),
             None => Ok(Vec::new()),
+        }
+    }
+
+    /// The newest saved work of a run that `is_meant` picks.
+    pub fn find_saved_work(
+        &self,
+        run: &str,
+        is_meant: impl Fn(&SavedEntry) -> bool,
+    ) -> Result<Option<SavedEntry>, ReadError> {
+        let name = RefName::work(run)?;
+        let Some(tip) = self.tip(&name)? else { return Ok(None) };
+        let root = self.root(&name, tip)?;
+        match self.newest_saved_work(&name, root)?.into_iter().rfind(&is_meant) {
+            Some(found) => Ok(Some(found)),
+            None => Ok(self.older_saved_work(&name, root)?.into_iter().rfind(is_meant)),
         }
     }
 
@@ -126,18 +126,25 @@ impl Ledger {
         tip: Option<ObjectId>,
     ) -> Result<Decision<Kept>, Inner<E>> {
         let entry = new.entry;
-        let mut entries = match tip {
-            Some(tip) => self.saved_work_at(name, tip).map_err(Inner::Read)?,
-            None => Vec::new(),
+        let root = tip.map(|tip| self.root(name, tip)).transpose().map_err(Inner::Read)?;
+        let newest = root.map(|root| self.newest_saved_work(name, root)).transpose().map_err(Inner::Read)?;
+        let mut newest = newest.unwrap_or_default();
+        let in_newest = |commit: &Oid| newest.iter().any(|known| known.commit == *commit);
+        let in_older = |commit: &Oid| {
+            let older = root.map_or_else(|| Ok(Vec::new()), |root| self.older_saved_work(name, root));
+            older.map(|older| older.iter().any(|known| known.commit == *commit)).map_err(Inner::Read)
         };
-        let is_kept = |commit: &Oid| entries.iter().any(|known| known.commit == *commit);
-        if is_kept(&entry.commit) {
+        // A snapshot that leans on another one was made just now: it is not among the older.
+        if in_newest(&entry.commit) || (new.previous.is_none() && in_older(&entry.commit)?) {
             return Ok(Decision::Leave(Kept::Snapshot));
         }
-        if new.previous.is_some_and(|previous| !is_kept(&previous.commit)) {
+        if let Some(previous) = new.previous
+            && !in_newest(&previous.commit)
+            && !in_older(&previous.commit)?
+        {
             return Ok(Decision::Leave(Kept::Nothing));
         }
-        entries.push(entry.clone());
+        newest.push(entry.clone());
         let what = entry.task.as_ref().map_or_else(|| entry.run.clone(), |task| format!("{}/{task}", entry.run));
         let text = message::record_changed(
             &format!("work of {what}: {} files saved", entry.files),
@@ -149,7 +156,9 @@ impl Ledger {
             ],
             self.author(),
         );
-        let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(encode_saved(&entries)))], text, at);
+        let older = || root.map_or(Ok(0), |root| Ok(older_files(self.backend(), name, root)?.len()));
+        let files = changed_files(newest, older).map_err(Inner::Read)?;
+        let mut transition = self.transition(files, text, at);
         transition.extra_parents = vec![new.snapshot];
         Ok(Decision::Append(transition, Kept::Snapshot))
     }
@@ -189,7 +198,7 @@ impl Ledger {
             New::Delete
         } else {
             let text = message::record_changed("saved work dropped", "work_dropped", &[], self.author());
-            let mut transition = self.transition([(LIST.to_owned(), Content::Bytes(encode_saved(kept)))], text, at);
+            let mut transition = self.transition(changed_files(kept.to_vec(), || Ok(0))?, text, at);
             transition.extra_parents =
                 kept.iter().filter_map(|entry| ObjectId::from_hex(entry.commit.0.as_bytes()).ok()).collect();
             New::Id(

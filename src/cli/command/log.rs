@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use crate::app::history::Happened;
 use crate::app::Failure;
+use crate::app::history::Happened;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::pager;

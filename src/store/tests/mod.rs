@@ -8,6 +8,7 @@ mod formats;
 mod indexes;
 mod races;
 mod releases;
+mod saved;
 mod stops;
 mod streams;
 mod times;

@@ -18,16 +18,17 @@ use crate::domain::samples::{
 use crate::domain::session::{Session, SessionStatus};
 use crate::domain::view::RunView;
 use crate::record::message::Author;
+use crate::store::backend::Backend;
 use crate::store::chain::Identity;
 use crate::store::ledger::Ledger;
 use crate::store::memory::{Failure, MemoryBackend};
 use crate::store::runs::Need;
 use crate::store::singles::{Change, Single};
 
-fn ledger(backend: &MemoryBackend) -> Ledger {
+pub(super) fn ledger(backend: Box<dyn Backend>) -> Ledger {
     let identity = Identity { name: "git-tether".to_owned(), email: "tether@localhost".to_owned() };
     let author = Author { actor: "Ada <ada@example.com>".to_owned(), host: HostId("m-here".to_owned()) };
-    Ledger::new(Box::new(backend.clone()), identity, author)
+    Ledger::new(backend, identity, author)
 }
 
 fn id() -> RunId {
@@ -74,16 +75,16 @@ fn story() -> Vec<RunEvent> {
 #[test]
 fn a_run_is_in_the_old_state_or_in_the_new_one() {
     let backend = MemoryBackend::new(Kind::Sha1);
-    let whole = ledger(&backend);
+    let whole = ledger(Box::new(backend.clone()));
     backend.fail(Failure::Never);
     whole.start_run::<Infallible>(&new_run("r"), moment(0)).unwrap();
     let started = backend.writes();
     for stop in 0..started {
         let torn = MemoryBackend::new(Kind::Sha1);
         torn.fail(Failure::StopAfter(stop));
-        assert!(ledger(&torn).start_run::<Infallible>(&new_run("r"), moment(0)).is_err());
+        assert!(ledger(Box::new(torn.clone())).start_run::<Infallible>(&new_run("r"), moment(0)).is_err());
         torn.fail(Failure::Never);
-        assert_eq!(read(&ledger(&torn)), None, "not half begun");
+        assert_eq!(read(&ledger(Box::new(torn.clone()))), None, "not half begun");
     }
     for (event, second) in story().iter().zip(1..) {
         let old = read(&whole).unwrap();
@@ -111,7 +112,7 @@ fn after_one(view: &RunView, event: &RunEvent, second: i64) -> RunView {
 #[test]
 fn a_refused_event_writes_nothing() {
     let backend = MemoryBackend::new(Kind::Sha256);
-    let ledger = ledger(&backend);
+    let ledger = ledger(Box::new(backend.clone()));
     ledger.start_run::<Infallible>(&new_run("r"), moment(0)).unwrap();
     assert!(change(&ledger, &add("t"), 1));
     let before = read(&ledger);
@@ -124,7 +125,7 @@ fn a_refused_event_writes_nothing() {
 
 fn stops_whole<T: Single + std::fmt::Debug>(key: &T::Key, old: &T, new: &T) {
     let backend = MemoryBackend::new(Kind::Sha1);
-    let ledger = ledger(&backend);
+    let ledger = ledger(Box::new(backend.clone()));
     let put = |record: &T| {
         let change = || Change { record: record.clone(), what: "changed".to_owned(), event: "changed" };
         ledger.change_single::<T, Infallible>(key, moment(1), |_| Ok(Some(change()))).is_ok()
