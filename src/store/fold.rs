@@ -21,7 +21,7 @@ use super::upkeep::{file_names, git_collects_garbage, is_recent, take_lock};
 use super::values::WriteError;
 
 /// So many packs of one batch each set a fold off.
-const MANY: usize = 32;
+const MANY: usize = 8;
 /// Packs above this are left as they are: copying them costs more than looking into them.
 const LARGEST_FOLDED: u64 = 256 << 20;
 /// A file of a pack without its fellows is left over from a killed process once it is this old.
