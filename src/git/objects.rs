@@ -28,6 +28,11 @@ impl Objects {
         Self(repository.objects.store())
     }
 
+    /// The same of one that several threads may use.
+    pub(crate) fn of_opened(repository: &gix::ThreadSafeRepository) -> Self {
+        Self(Arc::clone(&repository.objects))
+    }
+
     /// A handle of its own: what it reads it does not share, where packs are it does. An object is what its id says: replacements are for
     /// people's history.
     pub(crate) fn open_exactly(&self) -> gix::odb::HandleArc {

@@ -162,7 +162,7 @@ impl Fixture {
 pub(crate) fn place_of(work: &Path) -> WorktreePlace {
     let absolute = |what: &str| PathBuf::from(text(work, &["rev-parse", "--path-format=absolute", what]));
     let (git_dir, common_dir) = (absolute("--git-dir"), absolute("--git-common-dir"));
-    WorktreePlace { path: work.to_owned(), git_dir, common_dir, objects: None }
+    WorktreePlace { path: work.to_owned(), git_dir, common_dir, opened: None }
 }
 
 fn untouchable(work: &Path) -> (Option<Vec<u8>>, String, String, String) {

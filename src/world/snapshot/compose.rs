@@ -63,11 +63,8 @@ pub(super) fn finish(
         if same && is_there(repository, parts, &draft.changes) {
             return Ok(Saved { commit: *id, unchanged: true, ..saved });
         }
-        know_changes(&mut pending, repository, parts, &draft);
     }
-    let head = draft.head.commit.map(|commit| tree_of_commit(repository, commit)).transpose()?;
-    let edits = draft.changes.iter().map(|(path, (_, now))| (path.clone(), *now));
-    let tree = pending.edit(repository, head, edits)?;
+    let tree = add_tree(&draft, &mut pending, repository, previous.map(|(_, parts)| parts))?;
     let subject = subject(&draft, saved.files);
     let state = pending.add_commit(state_tree, &state_parents, "worktree state\n", options)?;
     let parents: Vec<_> = draft.head.commit.into_iter().chain([state]).collect();
@@ -79,21 +76,42 @@ pub(super) fn finish(
 /// Notes what of the previous snapshot need not be written again, as far as that must be known before contents are.
 fn know_previous(pending: &mut Pending, repository: &gix::Repository, parts: &SnapshotParts, draft: &Draft) {
     let mut state = HashSet::new();
-    know(pending, repository, objects_in(repository, parts.state_tree, &mut state).map(|()| state));
+    pending.know(there(repository, objects_in(repository, parts.state_tree, &mut state).map(|()| state)));
     if draft.readings.values().any(|reading| matches!(reading.held, Held::File)) {
-        know_changes(pending, repository, parts, draft);
+        pending.know(known_changes(repository, parts, &draft.changes));
     }
 }
 
-fn know_changes(pending: &mut Pending, repository: &gix::Repository, parts: &SnapshotParts, draft: &Draft) {
-    let mut changes = HashSet::new();
-    let paths = draft.changes.keys().map(|path| path.as_bstr());
-    know(pending, repository, objects_at(repository, parts.tree, paths, &mut changes).map(|()| changes));
+fn known_changes(repository: &gix::Repository, parts: &SnapshotParts, changes: &Changes) -> HashSet<ObjectId> {
+    let mut found = HashSet::new();
+    let paths = changes.keys().map(|path| path.as_bstr());
+    there(repository, objects_at(repository, parts.tree, paths, &mut found).map(|()| found))
 }
 
 /// Damage to the last snapshot must not make the next one as bad: what cannot be read, or is not there, is written again.
-fn know(pending: &mut Pending, repository: &gix::Repository, named: Result<HashSet<ObjectId>, SaveError>) {
-    pending.know(named.unwrap_or_default().into_iter().filter(|id| repository.has_object(id)));
+fn there(repository: &gix::Repository, named: Result<HashSet<ObjectId>, SaveError>) -> HashSet<ObjectId> {
+    let mut named = named.unwrap_or_default();
+    named.retain(|id| repository.has_object(id));
+    named
+}
+
+/// Adds the snapshot's tree; what the previous one has of it is looked up meanwhile.
+fn add_tree(
+    draft: &Draft,
+    pending: &mut Pending,
+    repository: &gix::Repository,
+    previous: Option<SnapshotParts>,
+) -> Result<ObjectId, SaveError> {
+    let head = draft.head.commit.map(|commit| tree_of_commit(repository, commit)).transpose()?;
+    let edits = draft.changes.iter().map(|(path, (_, now))| (path.clone(), *now));
+    let Some(previous) = previous else { return pending.edit(repository, head, edits) };
+    let shared = repository.clone().into_sync();
+    std::thread::scope(|scope| {
+        let known = scope.spawn(|| known_changes(&shared.to_thread_local(), &previous, &draft.changes));
+        let tree = pending.edit(repository, head, edits);
+        pending.know(known.join().unwrap_or_default());
+        tree
+    })
 }
 
 /// A hash of what stands at each path that differs.

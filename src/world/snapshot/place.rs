@@ -19,8 +19,8 @@ pub struct WorktreePlace {
     pub git_dir: PathBuf,
     /// The git directory that all worktrees share.
     pub common_dir: PathBuf,
-    /// The repository's objects, if they are known already.
-    pub objects: Option<Objects>,
+    /// Its repository as it was opened just before, if it was.
+    pub opened: Option<Box<gix::ThreadSafeRepository>>,
 }
 
 /// Where a worktree stands.
@@ -97,18 +97,24 @@ impl WorktreePlace {
             path: repository.workdir()?.to_owned(),
             git_dir: repository.git_dir().to_owned(),
             common_dir: repository.common_dir().to_owned(),
-            objects: Some(repository.objects()),
+            opened: Some(Box::new(repository.gix().clone().into_sync())),
         })
     }
 
-    /// Opens its repository, and refuses a directory that belongs to another one.
+    /// Opens its repository with the settings of now, and refuses a directory that belongs to another one.
     pub(super) fn open(&self) -> Result<gix::ThreadSafeRepository, SaveError> {
-        let repository = open_with_objects(&self.path, self.objects.as_ref())?;
+        let objects = self.opened.as_deref().map(Objects::of_opened);
+        let repository = open_with_objects(&self.path, objects.as_ref())?;
         let (found, expected) = (real(repository.to_thread_local().git_dir()), real(&self.git_dir));
         if found == expected {
             return Ok(repository);
         }
         Err(SaveError::OtherRepository { path: self.path.clone(), expected, found })
+    }
+
+    /// The same, unless it has been opened just before.
+    pub(super) fn opened(&self) -> Result<gix::ThreadSafeRepository, SaveError> {
+        self.opened.as_deref().map_or_else(|| self.open(), |opened| Ok(opened.clone()))
     }
 
     /// Its index file, which may not be there.
