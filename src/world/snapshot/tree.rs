@@ -162,9 +162,9 @@ impl Pending {
         self.known.extend(ids);
     }
 
-    /// Whether `id` needs no writing.
+    /// Whether `id` is reachable already, or about to be.
     pub(super) fn is_known(&self, id: ObjectId) -> bool {
-        self.known.contains(&id)
+        self.known.contains(&id) || self.added.contains(&id)
     }
 
     /// Adds an object whose id is computed here.
@@ -177,7 +177,8 @@ impl Pending {
 
     /// Adds an object with its id.
     pub(super) fn add_hashed(&mut self, kind: Kind, id: ObjectId, bytes: Vec<u8>) {
-        if !self.known.contains(&id) && self.added.insert(id) {
+        if !self.is_known(id) {
+            self.added.insert(id);
             self.objects.push((kind, id, bytes));
         }
     }
