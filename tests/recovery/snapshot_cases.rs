@@ -660,6 +660,29 @@ fn unchanged_saves_write_nothing_and_changed_ones_only_what_is_new() {
 }
 
 #[test]
+fn line_endings_of_a_setting_that_is_off_again() {
+    for settled in [false, true] {
+        let fixture = Fixture::new();
+        let work = &fixture.work;
+        git(work, &["config", "core.autocrlf", "true"]);
+        std::fs::remove_file(work.join("dir/c.txt")).unwrap();
+        git(work, &["checkout", "-q", "--", "dir/c.txt"]);
+        assert!(std::fs::read(work.join("dir/c.txt")).unwrap().ends_with(b"\r\n"));
+        if settled {
+            // An index of a later second: git calls the file clean without a look at its content.
+            std::thread::sleep(std::time::Duration::from_millis(1_100));
+            git(work, &["update-index", "--index-version", "4"]);
+        }
+        git(work, &["config", "core.autocrlf", "false"]);
+        assert_eq!(text(work, &["status", "--porcelain"]).is_empty(), settled);
+        let cache = Some(fixture.directory.path().join("cache"));
+        let options = SaveOptions { exact_cache: cache, ..SaveOptions::default() };
+        fixture.save_with(&options);
+        fixture.round_trip_with(&options, "--no-checkout");
+    }
+}
+
+#[test]
 fn a_snapshot_that_has_lost_an_object_is_not_taken_for_the_next_one() {
     for lost in ["new", "dir/sub/e.txt", ""] {
         let fixture = Fixture::new();

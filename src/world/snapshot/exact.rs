@@ -1,13 +1,15 @@
 //! Unchanged files whose bytes a checkout would not give back: git calls them clean, since it compares after its filters.
 //!
 //! Owns: finding them, and remembering which are known to come back. Must not know: how they are kept. Invariant: a file is passed over
-//! only if the worktree has no rules at all, if its bytes were compared, or if they were under the same rules, content and stat data before.
+//! only if its bytes were compared, or where the worktree has no rules (any more) its size; or if they were under the same rules, content and
+//! stat data before.
 
 use super::SaveError;
 use super::content::{Reader, Reading, converts_by_settings};
 use super::survey::Survey;
 use super::walk::Ground;
-use gix::bstr::{BString, ByteSlice};
+use gix::ObjectId;
+use gix::index::Entry;
 use gix::index::entry::{Flags, Mode};
 use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
@@ -20,17 +22,39 @@ const POINTER: u32 = 1024;
 /// How many files a thread takes at a time.
 const BATCH: usize = 64;
 
-/// Adds readings of unchanged files that need their bytes kept; `cache` names a file with what was found before.
+/// What is compared of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Compare {
+    /// Its bytes, as rules change them.
+    Bytes,
+    /// Its size first: there are no rules, but there may have been when it was checked out.
+    Size,
+}
+
+/// All rules by which git changes content.
+#[derive(Debug, Clone, Copy, Hash)]
+struct Rules {
+    compare: Compare,
+    digest: u64,
+}
+
+/// Adds readings of unchanged files that need their bytes kept; `cache` names a file with what was found before, and `checksum` is that of
+/// the index.
 pub(super) fn add_inexact(
     ground: &Ground<'_>,
     shared: &gix::ThreadSafeRepository,
     raw_limit: u64,
     cache: Option<&Path>,
+    checksum: Option<ObjectId>,
     survey: &mut Survey,
 ) -> Result<(), SaveError> {
-    let repository = shared.to_thread_local();
-    let Some(rules) = rules(ground, &repository, survey) else { return Ok(()) };
+    let rules = rules(ground, &shared.to_thread_local(), survey);
     let known = cache.map(read_cache).unwrap_or_default();
+    // All that an index with this checksum calls unchanged.
+    let whole = checksum.map(|checksum| hash_of(&(rules, checksum)));
+    if whole.is_some_and(|whole| known.binary_search(&whole).is_ok()) {
+        return Ok(());
+    }
     let changed: BTreeSet<usize> = survey.found.changed.iter().chain(&survey.found.gone).copied().collect();
     let present: BTreeSet<usize> = survey.found.present.iter().copied().collect();
     let mut wanted = Vec::new();
@@ -40,24 +64,24 @@ pub(super) fn add_inexact(
         if !matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE) || skipped || changed.contains(&at) {
             continue;
         }
-        let key = key(rules, ground, entry);
+        let key = hash_of(&(rules, entry.path(ground.index), entry.id, entry.stat));
         if known.binary_search(&key).is_ok() { exact.push(key) } else { wanted.push((at, key)) }
     }
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let before = exact.len();
-    for (at, key, reading) in read_batches(ground, shared, raw_limit, &wanted)? {
+    let mut inexact = 0;
+    for (at, key, reading) in read_batches(ground, shared, raw_limit, rules.compare, &wanted)? {
         match reading {
             Some(reading) => {
+                inexact += 1;
                 let path = ground.index.entries()[at].path(ground.index).to_owned();
                 survey.readings.insert(path, reading);
             }
             None => exact.push(key),
         }
     }
-    if let Some(cache) = cache.filter(|_| exact.len() > before) {
-        write_cache(cache, exact);
+    exact.extend(whole.filter(|_| inexact == 0));
+    exact.sort_unstable();
+    if let Some(cache) = cache.filter(|_| exact != known) {
+        write_cache(cache, &exact);
     }
     Ok(())
 }
@@ -68,13 +92,24 @@ fn read_batches(
     ground: &Ground<'_>,
     shared: &gix::ThreadSafeRepository,
     raw_limit: u64,
+    compare: Compare,
     wanted: &[(usize, u64)],
 ) -> Result<Vec<Outcome>, SaveError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<Outcome>, SaveError> {
         let filtering = super::content::Filtering::AsGit;
         let repository = shared.to_thread_local();
-        let mut reader = Reader::new(repository, ground.root, ground.index, ground.rules, raw_limit, filtering)?;
+        let same_size = |entry: &Entry| {
+            // What is not there (a partial clone's) can be no other either.
+            repository
+                .find_header(entry.id)
+                .map_or(true, |header| header.size() & 0xffff_ffff == u64::from(entry.stat.size))
+        };
+        let mut reader =
+            Reader::new(shared.to_thread_local(), ground.root, ground.index, ground.rules, raw_limit, filtering)?;
         let mut outcomes = Vec::new();
         loop {
             let start = next.fetch_add(BATCH, Ordering::Relaxed);
@@ -82,7 +117,10 @@ fn read_batches(
             for &(at, key) in batch.iter().take(BATCH) {
                 let entry = &ground.index.entries()[at];
                 let large = entry.stat.size > POINTER;
-                let reading = reader.read_inexact(entry.path(ground.index), entry.mode, entry.id, large)?;
+                let reading = match compare {
+                    Compare::Size if same_size(entry) => None,
+                    _ => reader.read_inexact(entry.path(ground.index), entry.mode, entry.id, large)?,
+                };
                 outcomes.push((at, key, reading));
             }
         }
@@ -101,8 +139,7 @@ fn read_batches(
     Ok(all)
 }
 
-/// A digest of all rules by which git changes content; `None` if there are none.
-fn rules(ground: &Ground<'_>, repository: &gix::Repository, survey: &Survey) -> Option<u64> {
+fn rules(ground: &Ground<'_>, repository: &gix::Repository, survey: &Survey) -> Rules {
     let mut hasher = DefaultHasher::new();
     let mut any = converts_by_settings(repository);
     let is_rule = |path: &[u8]| path.ends_with(b".gitattributes");
@@ -125,7 +162,7 @@ fn rules(ground: &Ground<'_>, repository: &gix::Repository, survey: &Survey) -> 
         }
     }
     if !any {
-        return None;
+        return Rules { compare: Compare::Size, digest: 0 };
     }
     let config = repository.config_snapshot();
     for name in ["core.autocrlf", "core.eol"] {
@@ -137,13 +174,12 @@ fn rules(ground: &Ground<'_>, repository: &gix::Repository, survey: &Survey) -> 
             section.value(name).hash(&mut hasher);
         }
     }
-    Some(hasher.finish())
+    Rules { compare: Compare::Bytes, digest: hasher.finish() }
 }
 
-fn key(rules: u64, ground: &Ground<'_>, entry: &gix::index::Entry) -> u64 {
+fn hash_of(what: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let path: BString = entry.path(ground.index).as_bstr().to_owned();
-    (rules, path, entry.id, entry.stat).hash(&mut hasher);
+    what.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -156,9 +192,8 @@ fn read_cache(path: &Path) -> Vec<u64> {
 }
 
 /// A cache that cannot be written costs time, no more.
-fn write_cache(path: &Path, mut keys: Vec<u64>) {
-    keys.sort_unstable();
-    let bytes: Vec<u8> = keys.into_iter().flat_map(u64::to_le_bytes).collect();
+fn write_cache(path: &Path, keys: &[u64]) {
+    let bytes: Vec<u8> = keys.iter().copied().flat_map(u64::to_le_bytes).collect();
     let beside = path.with_extension(format!("{}.tmp", std::process::id()));
     if std::fs::write(&beside, bytes).is_err() || std::fs::rename(&beside, path).is_err() {
         let _ = std::fs::remove_file(&beside);

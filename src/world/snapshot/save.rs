@@ -109,6 +109,7 @@ fn draft_worktree(
 ) -> Result<Draft, SaveError> {
     let read = read_index(repository, &place.index_path())?;
     let presence = if read.is_some() { IndexPresence::Present } else { IndexPresence::Absent };
+    let checksum = read.as_ref().and_then(gix::index::File::checksum);
     let index = read.map_or_else(|| State::new(repository.object_hash()), |file| file.into_parts().0);
     let (include, exclude) = (Patterns::new(&options.include), Patterns::new(&options.exclude));
     let ground = Ground {
@@ -129,7 +130,7 @@ fn draft_worktree(
         });
         let survey = survey(&ground, shared, options.raw_limit, Filtering::AsGit).and_then(|mut survey| {
             let cache = options.exact_cache.as_deref();
-            add_inexact(&ground, shared, options.raw_limit, cache, &mut survey)?;
+            add_inexact(&ground, shared, options.raw_limit, cache, checksum, &mut survey)?;
             Ok(survey)
         });
         (differences.join(), survey)
