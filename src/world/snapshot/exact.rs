@@ -72,18 +72,27 @@ pub(super) fn add_inexact(
         match reading {
             Some(reading) => {
                 inexact += 1;
-                let path = ground.index.entries()[at].path(ground.index).to_owned();
-                survey.readings.insert(path, reading);
+                let entry = &ground.index.entries()[at];
+                if reading.leaf.id != entry.id && git_looks_at_content(ground, entry) {
+                    survey.found.changed.push(at);
+                }
+                survey.readings.insert(entry.path(ground.index).to_owned(), reading);
             }
             None => exact.push(key),
         }
     }
+    survey.found.changed.sort_unstable();
     exact.extend(whole.filter(|_| inexact == 0));
     exact.sort_unstable();
     if let Some(cache) = cache.filter(|_| exact != known) {
         write_cache(cache, &exact);
     }
     Ok(())
+}
+
+/// Whether git believes its index of this file in spite of equal stat data: not if both are of one second, as it is built most often.
+fn git_looks_at_content(ground: &Ground<'_>, entry: &Entry) -> bool {
+    i64::from(entry.stat.mtime.secs) >= ground.index.timestamp().unix_seconds()
 }
 
 type Outcome = (usize, u64, Option<Reading>);
