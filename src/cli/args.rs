@@ -42,7 +42,8 @@ macro_rules! commands {
     ($($(#[doc = $doc:literal])+ $variant:ident = $module:ident),+ $(,)?) => {
         /// Every command.
         #[derive(Debug, Subcommand)]
-        // Only the command that is meant is described to the parser.
+        // Only the command that is meant is described to the parser. What it takes comes after what it is then: a doc comment on its
+        // arguments would be taken for the command's own.
         #[command(defer = true)]
         pub(crate) enum Command {
             $($(#[doc = $doc])+ $variant(command::$module::Arguments)),+
@@ -138,7 +139,7 @@ commands! {
     Man = man,
 }
 
-/// A decision at an approval.
+// A decision at an approval.
 #[derive(Debug, Args)]
 pub(crate) struct DecisionArguments {
     /// The gate.
@@ -171,9 +172,28 @@ impl Command {
     }
 }
 
-/// A command that takes nothing but a run.
+// A command that takes nothing but a run.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgument {
     /// The run.
     pub(crate) run: crate::domain::ids::RunId,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_help_of_a_command_says_what_the_list_says_of_it() {
+        let mut built = Cli::command();
+        built.build();
+        let about = |command: &clap::Command| command.get_about().map(ToString::to_string);
+        for listed in Cli::command().get_subcommands() {
+            let command = built.find_subcommand(listed.get_name()).unwrap();
+            assert_eq!(about(command), about(listed), "{}", listed.get_name());
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::cli::answer::Outcome;
 use crate::cli::args::{DecisionArguments, JsonForm};
 use crate::domain::gate::GateAction;
 
-/// What it takes.
+// What it takes.
 pub(crate) type Arguments = DecisionArguments;
 
 /// Calls the run of a gate off.

@@ -12,7 +12,7 @@ use crate::domain::event::ActivityReport;
 use crate::domain::ids::{RunId, TaskPointer};
 use crate::domain::run::ActivityState;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The run.

@@ -11,7 +11,7 @@ use crate::cli::repository;
 use crate::domain::gate::GateAction;
 use crate::domain::ids::GateAddress;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The question.

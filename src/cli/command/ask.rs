@@ -15,7 +15,7 @@ use crate::domain::gate::{Gate, GateState};
 use crate::domain::ids::{GateAddress, GateId};
 use crate::record::fields;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The run, or one of its tasks.

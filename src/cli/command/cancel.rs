@@ -8,7 +8,7 @@ use crate::cli::args::JsonForm;
 use crate::cli::repository;
 use crate::domain::ids::RunId;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The run.

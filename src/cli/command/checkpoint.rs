@@ -14,7 +14,7 @@ use crate::cli::repository;
 use crate::domain::checkpoint::{CompletedStep, ReplaySafety, ResumeDisposition, TakenBy};
 use crate::domain::ids::TaskAddress;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The task.

@@ -8,7 +8,7 @@ use crate::cli::args::JsonForm;
 use crate::cli::repository;
 use crate::domain::claim::ClaimKind;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]

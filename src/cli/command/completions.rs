@@ -9,7 +9,7 @@ use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::{Cli, JsonForm};
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// For which shell.

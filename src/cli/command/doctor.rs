@@ -14,7 +14,7 @@ use crate::cli::render::human::line;
 use crate::cli::repository;
 use crate::domain::time::Timestamp;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Go back to the last good state of what is bad; what was there is kept as evidence.

@@ -15,7 +15,7 @@ use crate::cli::repository;
 use crate::domain::environment::{CleanupPolicy, Environment, ExecutionMode};
 use crate::domain::ids::{EnvironmentId, RunId, SessionId, TaskAddress};
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]

@@ -7,7 +7,7 @@ use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::JsonForm;
 use crate::cli::repository;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The fencing token, as `session reserve`, `env lease` or `TETHER_TOKEN` gave it.

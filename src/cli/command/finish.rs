@@ -9,7 +9,7 @@ use crate::cli::repository;
 use crate::domain::ids::RunId;
 use crate::domain::run::Outcome as RunOutcome;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The run.

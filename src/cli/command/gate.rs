@@ -9,7 +9,7 @@ use crate::cli::parse::{self, RunOrTask};
 use crate::cli::repository;
 use crate::domain::ids::GateId;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]

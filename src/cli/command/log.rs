@@ -17,7 +17,7 @@ use crate::record::message::{self, Parts};
 /// How much of a commit's id is shown to people.
 const SHORT: usize = 10;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The run.

@@ -12,7 +12,7 @@ use crate::app::Failure;
 use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::{Cli, JsonForm};
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Put the page below this directory of manual pages (`~/.local/share/man`), instead of printing it.

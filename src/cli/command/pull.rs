@@ -7,7 +7,7 @@ use crate::app::sync::{Direction, Urgency};
 use crate::cli::answer::Outcome;
 use crate::cli::args::JsonForm;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The remote, one of `git remote`; else that of tether.remote.

@@ -10,7 +10,7 @@ use crate::cli::args::JsonForm;
 use crate::cli::repository;
 use crate::domain::ids::RunId;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The remote, one of `git remote`; else that of tether.remote.

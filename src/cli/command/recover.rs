@@ -16,7 +16,7 @@ use crate::cli::repository;
 use crate::domain::ids::RunId;
 use crate::plan::recover::Permission;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Only this run.

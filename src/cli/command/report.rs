@@ -7,7 +7,7 @@ use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::{JsonForm, RunArgument};
 use crate::cli::repository;
 
-/// What it takes.
+// What it takes.
 pub(crate) type Arguments = RunArgument;
 
 /// Shows the report of a run.

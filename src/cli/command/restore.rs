@@ -14,7 +14,7 @@ use crate::domain::run::{RestorationOutcome, RestorationSource};
 use crate::domain::view::RunView;
 use crate::record::fields;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The run.

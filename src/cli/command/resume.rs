@@ -11,7 +11,7 @@ use crate::cli::repository;
 use crate::domain::ids::TaskAddress;
 use crate::plan::resume::Wanted;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The task.

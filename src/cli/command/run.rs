@@ -30,7 +30,7 @@ enum Place {
     Shared,
 }
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The run; started if it is not there, made up if it is left out.

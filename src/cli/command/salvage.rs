@@ -18,7 +18,7 @@ use crate::domain::names::Named;
 use crate::domain::saved::SavedEntry;
 use crate::record::saved::saved_json;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]

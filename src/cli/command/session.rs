@@ -18,7 +18,7 @@ use crate::cli::repository;
 use crate::domain::ids::{Oid, SessionId};
 use crate::domain::session::{Agent, Attach, SessionStatus};
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]

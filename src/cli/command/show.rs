@@ -20,7 +20,7 @@ use crate::domain::task::TaskState;
 use crate::domain::view::RunView;
 use crate::record::summary;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The run.

@@ -10,7 +10,7 @@ use crate::cli::parse;
 use crate::cli::repository;
 use crate::domain::ids::{RunId, TaskId};
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The run's id: 1 to 64 of a-z 0-9 . _ -

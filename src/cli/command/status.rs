@@ -10,7 +10,7 @@ use crate::cli::render::recovery::{Detail, status_entries, status_porcelain, sta
 use crate::cli::repository;
 use crate::domain::ids::RunId;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Only this run.

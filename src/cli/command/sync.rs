@@ -12,7 +12,7 @@ use crate::cli::args::JsonForm;
 use crate::cli::exit::Exit;
 use crate::cli::repository;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The remote, one of `git remote`; else that of tether.remote.

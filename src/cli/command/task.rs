@@ -14,7 +14,7 @@ use crate::domain::event::WorkEnd;
 use crate::domain::ids::{PoolName, RunId, SessionId, TaskAddress, TaskId};
 use crate::domain::task::{NewTask, Retry, TaskState};
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]

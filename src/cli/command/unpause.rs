@@ -5,7 +5,7 @@ use crate::cli::answer::{Answer, Outcome};
 use crate::cli::args::{JsonForm, RunArgument};
 use crate::cli::repository;
 
-/// What it takes.
+// What it takes.
 pub(crate) type Arguments = RunArgument;
 
 /// Let a paused run go on.

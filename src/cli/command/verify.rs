@@ -11,7 +11,7 @@ use crate::cli::render::recovery::{recovery_entries, recovery_text};
 use crate::cli::repository;
 use crate::domain::ids::RunId;
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Only this run.

@@ -20,7 +20,7 @@ use crate::domain::task::TaskState;
 /// How long it sleeps between two looks.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What it takes.
+// What it takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Only this run.
