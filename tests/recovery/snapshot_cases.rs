@@ -684,17 +684,20 @@ fn line_endings_of_a_setting_that_is_off_again() {
 
 #[test]
 fn a_snapshot_that_has_lost_an_object_is_not_taken_for_the_next_one() {
-    for lost in ["new", "dir/sub/e.txt", ""] {
+    let lost = [":new", ":dir/sub/e.txt", ":dir/sub", ":dir", ":", "^2:", "^2:state.json", "^2:raw", "^2:raw/a.txt"];
+    for lost in lost {
         let fixture = Fixture::new();
+        git(&fixture.work, &["config", "core.autocrlf", "input"]);
+        write(&fixture.work, "a.txt", "of another\r\nsystem\n");
         write(&fixture.work, "dir/sub/e.txt", "changed\n");
         write(&fixture.work, "new", "more\n");
         let first = fixture.save();
-        let id = text(&fixture.main, &["rev-parse", &format!("{}:{lost}", first.commit)]);
+        let id = text(&fixture.main, &["rev-parse", &format!("{}{lost}", first.commit)]);
         std::fs::remove_file(fixture.main.join(format!(".git/objects/{}/{}", &id[..2], &id[2..]))).unwrap();
         let second = fixture.save_with(&SaveOptions { previous: Some(first.commit), ..SaveOptions::default() });
         assert!(!second.unchanged, "{lost}");
-        assert_eq!(text(&fixture.main, &["rev-parse", &format!("{}:{lost}", second.commit)]), id);
-        text(&fixture.main, &["cat-file", "-e", &id]);
+        assert_eq!(text(&fixture.main, &["rev-parse", &format!("{}{lost}", second.commit)]), id);
+        text(&fixture.main, &["rev-list", "--objects", &second.commit.to_string()]);
     }
 }
 

@@ -10,7 +10,7 @@ use super::index_lines::{self, IndexLines};
 use super::large_file::stream;
 use super::operation;
 use super::state::{self, Origin, SnapshotParts, StateFacts};
-use super::tree::{Leaf, Pending, objects_at, objects_in, read_tree, tree_of_commit, unreadable_object};
+use super::tree::{Leaf, Pending, objects_at, objects_in, tree_of_commit, unreadable_object};
 use super::{ObjectSink, SaveError, SaveOptions, Saved, Warning};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
@@ -60,7 +60,7 @@ pub(super) fn finish(
     if let Some((id, parts)) = &previous {
         // The state names the base and, by a hash, all that differs from it.
         let same = parts.state_tree == state_tree && parts.state_parents == state_parents;
-        if same && is_there(repository, parts, &draft.changes) {
+        if same && pending.is_there(repository) && is_tree_there(repository, parts, &draft.changes) {
             return Ok(Saved { commit: *id, unchanged: true, ..saved });
         }
     }
@@ -127,10 +127,12 @@ fn hash_of(changes: &Changes, kind: gix::hash::Kind) -> Result<ObjectId, SaveErr
     hasher.try_finalize().map_err(|source| SaveError::Make { what: "a hash of what differs", source: source.into() })
 }
 
-/// Whether what differs is in the repository: the tree and the contents.
-fn is_there(repository: &gix::Repository, parts: &SnapshotParts, changes: &Changes) -> bool {
+/// Whether the repository has what differs: the trees on the way to it, and the contents.
+fn is_tree_there(repository: &gix::Repository, parts: &SnapshotParts, changes: &Changes) -> bool {
+    let (mut trees, paths) = (HashSet::new(), changes.keys().map(|path| path.as_bstr()));
     let contents = changes.values().filter_map(|(_, now)| *now).filter(|leaf| leaf.kind != EntryKind::Commit);
-    read_tree(repository, parts.tree).is_ok() && contents.map(|leaf| leaf.id).all(|id| repository.has_object(id))
+    objects_at(repository, parts.tree, paths, &mut trees).is_ok()
+        && contents.map(|leaf| leaf.id).all(|id| repository.has_object(id))
 }
 
 /// Adds what was read; answers the raw files.

@@ -167,6 +167,11 @@ impl Pending {
         self.known.contains(&id) || self.added.contains(&id)
     }
 
+    /// Whether the repository has all that was added.
+    pub(super) fn is_there(&self, repository: &gix::Repository) -> bool {
+        self.added.iter().all(|id| self.known.contains(id) || repository.has_object(id))
+    }
+
     /// Adds an object whose id is computed here.
     pub(super) fn add(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<ObjectId, SaveError> {
         let id = gix::objs::compute_hash(self.hash, kind, &bytes)
