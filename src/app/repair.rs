@@ -90,7 +90,9 @@ impl Tether {
             self.require_nobody_at_work(name)?;
         }
         let kept = self.keep_evidence(name, value, problems)?;
+        let together = self.put_work_together(name, value, good)?;
         let new = match good {
+            _ if together.is_some() => together,
             Some(good) => Some(self.state_to_go_back_to(name, good)?),
             None => self.state_of_the_lost(name)?,
         };
@@ -101,6 +103,9 @@ impl Tether {
         };
         moved.map_err(|error| repair_failed(name, &error))?;
         Ok(match good {
+            _ if together.is_some() => {
+                format!("its list was put together from all that can be read of it; what was there is kept as {kept}")
+            }
             Some(good) => format!(
                 "went back to {} ({}); what was there is kept as {kept}",
                 good.commit.to_hex_with_len(12),
@@ -111,6 +116,21 @@ impl Tether {
             ),
             None => format!("no state of it reads whole: it was taken away, and is kept as {kept}"),
         })
+    }
+
+    /// Going back over a part of the list that is lost would let go of the work that was saved since.
+    fn put_work_together(
+        &self,
+        name: &RefName,
+        value: &RefValue,
+        good: Option<&GoodState>,
+    ) -> Result<Option<ObjectId>, Failure> {
+        match value {
+            RefValue::Id(tip) if name.as_str().starts_with(RefPrefix::work().as_str()) => {
+                Ok(self.ledger().write_readable_work(name, *tip, good.map(|good| good.commit), self.now())?)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Refuses to take the record of a session away while somebody holds its lock: without one it would count as dead.

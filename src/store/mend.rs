@@ -12,6 +12,7 @@ use super::transact::{self, Decision, Retry};
 use crate::domain::claim::{Claim, ClaimKind};
 use crate::domain::ids::{RunId, Token};
 use crate::domain::run::{Run, RunStatus, TaskSummary};
+use crate::domain::saved::SavedEntry;
 use crate::domain::time::Timestamp;
 use crate::domain::view::RunView;
 use crate::record::{encode, layout, message};
@@ -64,6 +65,33 @@ impl Ledger {
         transition.extra_parents = kept;
         chain::write_beginning(self.backend(), name, root, &transition)
             .map_err(|error| WriteRecordError::Append(Box::new(error)))
+    }
+
+    /// Writes a list of saved work of all that can be read of the one at `tip` and of the last `good` one, for a ref that the caller moves
+    /// to it: what was saved since a part of the list was lost stays. `None`: `good` has all of it.
+    pub fn write_readable_work(
+        &self,
+        name: &RefName,
+        tip: ObjectId,
+        good: Option<ObjectId>,
+        at: Timestamp,
+    ) -> Result<Option<ObjectId>, WriteRecordError<Never>> {
+        let known = good.map(|good| self.saved_work_at(name, good)).transpose()?.unwrap_or_default();
+        let is_known = |entry: &SavedEntry| known.iter().any(|known| known.commit == entry.commit);
+        let is_there = |entry: &SavedEntry| {
+            let header = ObjectId::from_hex(entry.commit.0.as_bytes()).ok().map(|id| self.backend().header(&id));
+            matches!(header, Some(Ok(header)) if header.kind == gix::objs::Kind::Commit)
+        };
+        let is_ours = |entry: &SavedEntry| RefName::work(&entry.run).is_ok_and(|keeper| keeper == *name);
+        let mut entries = self.readable_saved_work(name, tip);
+        entries.retain(|entry| !is_known(entry) && is_ours(entry) && is_there(entry));
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        entries.extend(known);
+        entries.sort_by_key(|entry| entry.at);
+        let text = message::record_changed("list of saved work put together again", "work_listed", &[], self.author());
+        self.write_list(name, &entries, text, at).map(Some)
     }
 
     /// Writes a claim of which nothing could be read, given back and with a generation that nobody can have had, for a ref that the

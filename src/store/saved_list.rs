@@ -3,7 +3,7 @@
 //! Owns: `saved.json`, which holds the newest entries, and `saved/`, whose files hold the older ones and do not change. Must not know: refs,
 //! snapshots. Invariant: what one more entry costs does not grow with the number of entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gix::ObjectId;
 
@@ -49,6 +49,14 @@ impl Ledger {
         Ok(entries)
     }
 
+    /// What of a keeper's list can be read, whatever part of it is lost.
+    pub(super) fn readable_saved_work(&self, name: &RefName, tip: ObjectId) -> Vec<SavedEntry> {
+        let Ok(root) = self.root(name, tip) else { return Vec::new() };
+        let older = older_files(self.backend(), name, root).unwrap_or_default();
+        let files = older.iter().map(String::as_str).chain([NEWEST]);
+        files.filter_map(|file| self.read_saved(name, root, file).ok()).flatten().collect()
+    }
+
     fn read_saved(&self, name: &RefName, root: ObjectId, path: &str) -> Result<Vec<SavedEntry>, ReadError> {
         let bytes = tree::read(self.backend(), root, path, LARGEST_LIST);
         let bytes = bytes.map_err(|source| ReadError::Tree { name: name.clone(), source })?;
@@ -59,22 +67,38 @@ impl Ledger {
 
 /// The paths of the files with older entries, oldest first.
 pub(super) fn older_files(backend: &dyn Backend, name: &RefName, root: ObjectId) -> Result<Vec<String>, ReadError> {
-    let listed = tree::list(backend, root, OLDER).map_err(|source| ReadError::Tree { name: name.clone(), source })?;
-    Ok(listed.into_keys().map(|file| format!("{OLDER}/{file}")).collect())
+    Ok(older_numbers(backend, name, root)?.into_iter().map(older_file).collect())
 }
 
-/// The files that change if `newest` are the newest entries; `older` counts the files with older ones.
+/// The number of the next such file: one is never written over, even if another one before it is gone.
+pub(super) fn next_number(backend: &dyn Backend, name: &RefName, root: ObjectId) -> Result<u64, ReadError> {
+    Ok(older_numbers(backend, name, root)?.last().map_or(0, |last| last.saturating_add(1)))
+}
+
+fn older_numbers(backend: &dyn Backend, name: &RefName, root: ObjectId) -> Result<BTreeSet<u64>, ReadError> {
+    let listed = tree::list(backend, root, OLDER).map_err(|source| ReadError::Tree { name: name.clone(), source })?;
+    let number = |file: &String| file.strip_suffix(".json")?.parse().ok().filter(|&number| file_of(number) == *file);
+    Ok(listed.keys().filter_map(number).collect())
+}
+
+fn older_file(number: u64) -> String {
+    format!("{OLDER}/{}", file_of(number))
+}
+
+fn file_of(number: u64) -> String {
+    format!("{number:08}.json")
+}
+
+/// The files that change if `newest` are the newest entries; older ones go to a file with the number `next`, or several.
 pub(super) fn changed_files(
     mut newest: Vec<SavedEntry>,
-    older: impl FnOnce() -> Result<usize, ReadError>,
+    next: impl FnOnce() -> Result<u64, ReadError>,
 ) -> Result<BTreeMap<String, Content>, ReadError> {
     let mut files = BTreeMap::new();
     if newest.len() > MOST_NEWEST {
         let keep = newest.split_off((newest.len() - 1) / PIECE * PIECE - PIECE);
-        let first = older()?;
-        for (number, piece) in newest.chunks(PIECE).enumerate() {
-            let path = format!("{OLDER}/{:08}.json", first + number);
-            files.insert(path, Content::Bytes(encode_saved(piece)));
+        for (number, piece) in (next()?..).zip(newest.chunks(PIECE)) {
+            files.insert(older_file(number), Content::Bytes(encode_saved(piece)));
         }
         newest = keep;
     }

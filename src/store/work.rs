@@ -10,7 +10,7 @@ use super::ledger::{Inner, Ledger, ReadError, WriteRecordError};
 use super::names::{RefName, RefPrefix};
 use super::objects::Batch;
 use super::release::{ReleaseError, Released};
-use super::saved_list::{changed_files, older_files};
+use super::saved_list::{changed_files, next_number};
 use super::transact::{self, Decision, Retry};
 use crate::domain::ids::Oid;
 pub use crate::domain::saved::SavedEntry;
@@ -156,8 +156,8 @@ impl Ledger {
             ],
             self.author(),
         );
-        let older = || root.map_or(Ok(0), |root| Ok(older_files(self.backend(), name, root)?.len()));
-        let files = changed_files(newest, older).map_err(Inner::Read)?;
+        let next = || root.map_or(Ok(0), |root| next_number(self.backend(), name, root));
+        let files = changed_files(newest, next).map_err(Inner::Read)?;
         let mut transition = self.transition(files, text, at);
         transition.extra_parents = vec![new.snapshot];
         Ok(Decision::Append(transition, Kept::Snapshot))
@@ -198,16 +198,24 @@ impl Ledger {
             New::Delete
         } else {
             let text = message::record_changed("saved work dropped", "work_dropped", &[], self.author());
-            let mut transition = self.transition(changed_files(kept.to_vec(), || Ok(0))?, text, at);
-            transition.extra_parents =
-                kept.iter().filter_map(|entry| ObjectId::from_hex(entry.commit.0.as_bytes()).ok()).collect();
-            New::Id(
-                chain::write_root(self.backend(), name, &transition)
-                    .map_err(|error| WriteRecordError::Append(Box::new(error)))?,
-            )
+            New::Id(self.write_list(name, kept, text, at)?)
         };
         self.backend()
             .swap(name, Expected::Id(tip), new)
             .map_err(|error| WriteRecordError::Append(Box::new(error.into())))
+    }
+
+    /// Writes a chain of one keeper that lists and keeps `entries`, for a ref that the caller moves to it.
+    pub(super) fn write_list(
+        &self,
+        name: &RefName,
+        entries: &[SavedEntry],
+        text: String,
+        at: Timestamp,
+    ) -> Result<ObjectId, WriteRecordError<std::convert::Infallible>> {
+        let mut transition = self.transition(changed_files(entries.to_vec(), || Ok(0))?, text, at);
+        transition.extra_parents =
+            entries.iter().filter_map(|entry| ObjectId::from_hex(entry.commit.0.as_bytes()).ok()).collect();
+        chain::write_root(self.backend(), name, &transition).map_err(|error| WriteRecordError::Append(Box::new(error)))
     }
 }

@@ -111,3 +111,59 @@ fn a_list_in_one_file_as_older_versions_wrote_it_is_read_and_goes_on() {
     let files = tree::walk(ledger.backend(), root(&ledger)).unwrap();
     assert_eq!(files.len(), 1 + 4, "{files:?}");
 }
+
+fn keep(ledger: &Ledger, snapshots: &[ObjectId], numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        ledger.keep_work(snapshots[number], &entry(snapshots[number], number), moment(0)).unwrap();
+    }
+}
+
+/// Something else in the place of a part of the list, as damage leaves it.
+fn put_into_list(ledger: &Ledger, path: &str, content: Content) {
+    let name = RefName::work("r").unwrap();
+    let tip = ledger.tip(&name).unwrap().unwrap();
+    let mut damage = transition("damage", &[]);
+    damage.changes.insert(path.to_owned(), content);
+    chain::append(ledger.backend(), &name, Expected::Id(tip), &damage).unwrap();
+}
+
+#[test]
+fn a_part_that_is_gone_and_files_of_others_make_no_entry_go() {
+    let fixture = Fixture::new(&[]);
+    let ledger = ledger(open_at(&fixture.directory));
+    let snapshots = snapshots(&fixture, 100);
+    keep(&ledger, &snapshots, 0..70);
+    put_into_list(&ledger, "saved/README", Content::Bytes(b"not ours".to_vec()));
+    put_into_list(&ledger, "saved/00000001.json", Content::Remove);
+    let left: Vec<_> = (0..70).filter(|number| !(16..32).contains(number)).collect();
+    assert_eq!(numbers(&ledger), left);
+    keep(&ledger, &snapshots, 70..100);
+    assert_eq!(numbers(&ledger), [left, (70..100).collect()].concat());
+}
+
+#[test]
+fn a_list_put_together_again_has_what_was_saved_since_a_part_was_damaged() {
+    let fixture = Fixture::new(&[]);
+    let ledger = ledger(open_at(&fixture.directory));
+    let snapshots = snapshots(&fixture, 100);
+    let name = RefName::work("r").unwrap();
+    keep(&ledger, &snapshots, 0..70);
+    let good = ledger.tip(&name).unwrap().unwrap();
+    put_into_list(&ledger, "saved/00000001.json", Content::Bytes(b"damaged".to_vec()));
+    for number in 70..100 {
+        let (previous, entry) = (entry(snapshots[number - 1], number - 1), entry(snapshots[number], number));
+        let new = NewWork { snapshot: snapshots[number], entry: &entry, previous: Some(&previous) };
+        assert!(ledger.keep_work_with(&mut None, &new, moment(0)).unwrap().is_kept());
+    }
+    assert!(ledger.saved_work("r").is_err());
+    let tip = ledger.tip(&name).unwrap().unwrap();
+    for (good, listed) in [(Some(good), 100), (None, 84)] {
+        let together = ledger.write_readable_work(&name, tip, good, moment(0)).unwrap().unwrap();
+        let entries = ledger.saved_work_at(&name, together).unwrap();
+        assert_eq!(entries.len(), listed);
+        assert!(entries.is_sorted_by_key(|entry| entry.at));
+        let parents = chain::read_commit(ledger.backend(), together).unwrap().parents;
+        assert!(entries.iter().all(|entry| parents.iter().any(|parent| parent.to_string() == entry.commit.0)));
+    }
+    assert_eq!(ledger.write_readable_work(&name, good, Some(good), moment(0)).unwrap(), None);
+}
