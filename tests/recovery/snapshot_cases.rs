@@ -683,6 +683,30 @@ fn line_endings_of_a_setting_that_is_off_again() {
 }
 
 #[test]
+fn a_file_that_is_put_back_as_it_was_when_it_was_added() {
+    let fixture = Fixture::new();
+    let work = &fixture.work;
+    git(work, &["config", "core.autocrlf", "input"]);
+    git(work, &["config", "core.trustctime", "false"]);
+    let path = work.join("dir/c.txt");
+    let put = |text: &str| {
+        write(work, "dir/c.txt", text);
+        run(work, "touch", &["-d", "2020-01-01 00:00:00", path.to_str().unwrap()]);
+    };
+    put("of another\r\nsystem\n");
+    git(work, &["-c", "core.safecrlf=false", "add", "dir/c.txt"]);
+    git(work, &["commit", "-qm", "line endings"]);
+    let cache = Some(fixture.directory.path().join("cache"));
+    let options = SaveOptions { exact_cache: cache, ..SaveOptions::default() };
+    write(work, "dir/c.txt", "for a while\n");
+    fixture.save_with(&options);
+    put("of another\r\nsystem\n");
+    let saved = fixture.save_with(&options);
+    let raw = format!("{}^2:raw/dir/c.txt", saved.commit);
+    assert_eq!(text(&fixture.main, &["cat-file", "-s", &raw]), "19");
+}
+
+#[test]
 fn a_snapshot_that_has_lost_an_object_is_not_taken_for_the_next_one() {
     let lost = [":new", ":dir/sub/e.txt", ":dir/sub", ":dir", ":", "^2:", "^2:state.json", "^2:raw", "^2:raw/a.txt"];
     for lost in lost {

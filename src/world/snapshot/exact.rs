@@ -50,13 +50,13 @@ pub(super) fn add_inexact(
 ) -> Result<(), SaveError> {
     let rules = rules(ground, &shared.to_thread_local(), survey);
     let known = cache.map(read_cache).unwrap_or_default();
-    // All that an index with this checksum calls unchanged.
-    let whole = checksum.map(|checksum| hash_of(&(rules, checksum)));
+    let changed: BTreeSet<usize> = survey.found.changed.iter().chain(&survey.found.gone).copied().collect();
+    let present: BTreeSet<usize> = survey.found.present.iter().copied().collect();
+    // All that an index with this checksum calls unchanged, beside what has changed: that is not compared, and may be put back.
+    let whole = checksum.map(|checksum| hash_of(&(rules, checksum, &changed, &present)));
     if whole.is_some_and(|whole| known.binary_search(&whole).is_ok()) {
         return Ok(());
     }
-    let changed: BTreeSet<usize> = survey.found.changed.iter().chain(&survey.found.gone).copied().collect();
-    let present: BTreeSet<usize> = survey.found.present.iter().copied().collect();
     let mut wanted = Vec::new();
     let mut exact = Vec::new();
     for (at, entry) in ground.index.entries().iter().enumerate() {
