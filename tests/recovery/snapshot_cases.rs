@@ -707,6 +707,21 @@ fn a_file_that_is_put_back_as_it_was_when_it_was_added() {
 }
 
 #[test]
+fn what_is_staged_is_kept_itself_and_not_what_replaces_it() {
+    let fixture = Fixture::new();
+    let work = &fixture.work;
+    write(work, "new", "staged\n");
+    git(work, &["add", "new"]);
+    write(work, "new", "since then\n");
+    let staged = text(work, &["rev-parse", ":new"]);
+    git(work, &["replace", &staged, &text(work, &["rev-parse", "HEAD:a.txt"])]);
+    let saved = fixture.save();
+    git(work, &["replace", "-d", &staged]);
+    let kept = format!("{}^2:objects/{staged}", saved.commit);
+    assert_eq!(text(work, &["cat-file", "blob", &kept]), "staged");
+}
+
+#[test]
 fn a_snapshot_that_has_lost_an_object_is_not_taken_for_the_next_one() {
     let lost = [":new", ":dir/sub/e.txt", ":dir/sub", ":dir", ":", "^2:", "^2:state.json", "^2:raw", "^2:raw/a.txt"];
     for lost in lost {

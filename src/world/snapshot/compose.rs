@@ -14,8 +14,8 @@ use super::tree::{Leaf, Pending, objects_at, objects_in, tree_of_commit, unreada
 use super::{ObjectSink, SaveError, SaveOptions, Saved, Warning};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
-use gix::objs::Kind;
 use gix::objs::tree::EntryKind;
+use gix::objs::{Find as _, Kind};
 use std::collections::{BTreeMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -214,6 +214,14 @@ fn add_state(
     Ok((state_tree, commits))
 }
 
+/// The bytes of the object with this very id, whatever `git replace` shows people in its place.
+fn find_itself(repository: &gix::Repository, id: ObjectId) -> Result<Option<Vec<u8>>, SaveError> {
+    let (mut objects, mut bytes) = (repository.objects.clone(), Vec::new());
+    objects.ignore_replacements = true;
+    let found = objects.try_find(&id, &mut bytes).map_err(unreadable_object(id))?.is_some();
+    Ok(found.then_some(bytes))
+}
+
 /// Makes an object that the repository has reachable from the state, writing it anew: nobody made it durable, and nothing else may hold
 /// it. False if it is not there.
 fn keep_object(
@@ -226,7 +234,7 @@ fn keep_object(
     let object = if id.is_empty_blob() || (kind == Kind::Blob && pending.is_known(id)) {
         Some(Vec::new())
     } else {
-        repository.try_find_object(id).map_err(unreadable_object(id))?.map(|object| object.detach().data)
+        find_itself(repository, id)?
     };
     let Some(bytes) = object else { return Ok(false) };
     // A tree's own objects stay where they are.
