@@ -44,9 +44,17 @@ impl KnownDirectories {
 
     /// Those whose names are on disk.
     pub(super) fn read(&self) -> HashSet<Standing> {
+        if !self.is_list() {
+            return HashSet::new();
+        }
         let text = fs::read_to_string(&self.file).unwrap_or_default();
         let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
         whole.map(|line| Standing(line.to_owned())).collect()
+    }
+
+    /// Whether a list stands there: not a pipe that nobody writes to, nor a file without an end.
+    fn is_list(&self) -> bool {
+        fs::metadata(&self.file).is_ok_and(|found| found.is_file() && found.len() <= LONGEST)
     }
 
     /// Lists what was synced; where that cannot be noted it is synced again the next time.
@@ -54,7 +62,7 @@ impl KnownDirectories {
         if synced.is_empty() {
             return;
         }
-        if fs::metadata(&self.file).is_ok_and(|found| found.len() > LONGEST) {
+        if !self.is_list() {
             let _ = fs::remove_file(&self.file);
         }
         let lines: String = synced.iter().flat_map(|standing| [standing.0.as_str(), "\n"]).collect();
@@ -95,6 +103,13 @@ mod tests {
         assert!(known.read().is_empty(), "a line without its end");
         fs::write(&known.file, "x\n".repeat(10_000)).unwrap();
         known.add(std::slice::from_ref(&standing));
-        assert_eq!(known.read(), HashSet::from([standing]));
+        assert_eq!(known.read(), HashSet::from([standing.clone()]));
+        for endless in ["/dev/zero", "nowhere/at/all"] {
+            fs::remove_file(&known.file).unwrap();
+            std::os::unix::fs::symlink(endless, &known.file).unwrap();
+            assert!(known.read().is_empty());
+            known.add(std::slice::from_ref(&standing));
+            assert_eq!(known.read(), HashSet::from([standing.clone()]), "{endless}");
+        }
     }
 }
