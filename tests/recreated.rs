@@ -212,6 +212,17 @@ fn what_was_arranged_comes_back_though_nothing_was_changed() {
 }
 
 #[test]
+fn the_last_of_several_states_within_a_second_comes_back() {
+    let scene = Scene::new(&[]);
+    for content in ["one", "two", "one"] {
+        std::fs::write(scene.work.join("a"), content).unwrap();
+        scene.repository.answer(&["checkpoint", "r/t", "--boundary", content]);
+    }
+    scene.lose_and_recover(Loss::Directory);
+    assert_eq!(std::fs::read_to_string(scene.work.join("a")).unwrap(), "one");
+}
+
+#[test]
 fn work_on_an_unborn_branch_is_rescued() {
     let scene = Scene::new(&[]);
     scene.shell("git checkout -q --orphan fresh; echo fresh > a; git add a");

@@ -370,12 +370,14 @@ impl Tether {
     fn save_options(&self) -> Result<SaveOptions, Failure> {
         let settings = self.repository().settings();
         let identity = self.repository().identity(Role::Committer);
+        let now = self.now();
         Ok(SaveOptions {
             include: settings.read(&SNAPSHOT_INCLUDE)?,
             exclude: settings.read(&SNAPSHOT_EXCLUDE)?,
             name: identity.name,
             email: identity.email,
-            seconds: self.now().seconds(),
+            seconds: now.seconds(),
+            moment: now.to_string(),
             ..SaveOptions::default()
         })
     }

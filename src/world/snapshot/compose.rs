@@ -65,10 +65,10 @@ pub(super) fn finish(
         }
     }
     let tree = add_tree(&draft, &mut pending, repository, previous.map(|(_, parts)| parts))?;
-    let subject = subject(&draft, saved.files);
+    let message = message(&draft, saved.files, &options.moment);
     let state = pending.add_commit(state_tree, &state_parents, "worktree state\n", options)?;
     let parents: Vec<_> = draft.head.commit.into_iter().chain([state]).collect();
-    saved.commit = pending.add_commit(tree, &parents, &subject, options)?;
+    saved.commit = pending.add_commit(tree, &parents, &message, options)?;
     saved.bytes = pending.write(sink)?;
     Ok(saved)
 }
@@ -270,6 +270,11 @@ impl Draft {
             warnings: self.warnings.iter().map(state::shown).collect(),
         }
     }
+}
+
+fn message(draft: &Draft, files: usize, moment: &str) -> String {
+    let subject = subject(draft, files);
+    if moment.is_empty() { subject } else { format!("{subject}\nSaved-At: {moment}\n") }
 }
 
 fn subject(draft: &Draft, files: usize) -> String {

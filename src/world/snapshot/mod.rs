@@ -83,6 +83,8 @@ pub struct SaveOptions {
     pub email: String,
     /// Seconds since 1970 of the commits that are written.
     pub seconds: i64,
+    /// The moment in full: work that is as it was a second ago, and was not meanwhile, is saved once more, as newer than that.
+    pub moment: String,
 }
 
 impl Default for SaveOptions {
@@ -96,6 +98,7 @@ impl Default for SaveOptions {
             name: "git-tether".to_owned(),
             email: "tether@localhost".to_owned(),
             seconds: 0,
+            moment: String::new(),
         }
     }
 }
