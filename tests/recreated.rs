@@ -212,6 +212,17 @@ fn what_was_arranged_comes_back_though_nothing_was_changed() {
 }
 
 #[test]
+fn a_filter_of_the_command_line_alone_is_not_gone_through() {
+    let scene = Scene::new(&[]);
+    scene.shell("echo 'a filter=upper' > .gitattributes; echo changed > a");
+    let filter = "-c filter.upper.clean='tr a-z A-Z' -c filter.upper.smudge='tr A-Z a-z'";
+    scene.shell(&format!("git {filter} tether checkpoint r/t --boundary b"));
+    std::fs::remove_dir_all(&scene.work).unwrap();
+    scene.repository.tether(&["recover", "--recreate"]);
+    assert_eq!(std::fs::read_to_string(scene.work.join("a")).unwrap(), "changed\n");
+}
+
+#[test]
 fn the_last_of_several_states_within_a_second_comes_back() {
     let scene = Scene::new(&[]);
     for content in ["one", "two", "one"] {

@@ -227,6 +227,11 @@ impl Repository {
         &self.gix
     }
 
+    /// Whether settings of the command line count beside its configuration.
+    pub(crate) fn has_command_line_settings(&self) -> bool {
+        self.surroundings.variable("GIT_CONFIG_PARAMETERS").is_some_and(|settings| !settings.is_empty())
+    }
+
     /// Its objects, for whatever else is opened of it.
     pub fn objects(&self) -> Objects {
         Objects::of(&self.gix)

@@ -93,11 +93,13 @@ fn open_with_objects(path: &Path, objects: Option<&Objects>) -> Result<gix::Thre
 impl WorktreePlace {
     /// The worktree that `repository` was opened at, if it has one.
     pub fn of(repository: &Repository) -> Option<Self> {
+        // What `git -c` says is for once: a filter that is set that way is gone when the work is to come back.
+        let as_configured = !repository.has_command_line_settings();
         Some(Self {
             path: repository.workdir()?.to_owned(),
             git_dir: repository.git_dir().to_owned(),
             common_dir: repository.common_dir().to_owned(),
-            opened: Some(Box::new(repository.gix().clone().into_sync())),
+            opened: as_configured.then(|| Box::new(repository.gix().clone().into_sync())),
         })
     }
 
