@@ -389,3 +389,20 @@ fn what_a_kill_left_half_made_is_made_by_the_next_run() {
     scene.tether(&["recover"]);
     assert_eq!(scene.refs(), before);
 }
+
+#[test]
+fn the_worktree_that_it_was_started_in_may_go_while_it_runs() {
+    let repository = support::Repository::new();
+    let (main, gone) = (repository.path.display(), repository.path.with_extension("gone"));
+    repository.git(&["worktree", "add", "-q", gone.to_str().unwrap()]);
+    let script =
+        format!("git -C {main} worktree remove --force {}; echo work > new; sleep 1.5; exit 3", gone.display());
+    let mut command = repository.command("git");
+    let run = ["tether", "run", "--run", "r", "--task", "t", "--checkpoint-every", "1s", "--", "sh", "-c", &script];
+    let output = command.current_dir(&gone).args(run).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", support::show(&output));
+    assert!(!gone.exists());
+    let listed = repository.json(&["salvage", "list"]);
+    assert_eq!(listed["saved"][0]["files"], 1, "{}{listed}", support::show(&output));
+    assert_eq!(repository.json(&["show", "r"])["run"]["status"], "failed");
+}

@@ -3,9 +3,11 @@
 //! Owns: handing them to whatever else is opened of the same repository, so that which packs there are is found out once. Must not know:
 //! what any object says, or who opens what.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use gix::odb::store::init::Slots;
+use gix::odb::store::init::{Options, Slots};
 
 /// The library never makes more room than it has at the start, and fails once it is full: transitions of others add packs all the time.
 pub(super) const ROOM_FOR_PACKS: Slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 512 };
@@ -31,6 +33,14 @@ impl Objects {
     /// The same of one that several threads may use.
     pub(crate) fn of_opened(repository: &gix::ThreadSafeRepository) -> Self {
         Self(Arc::clone(&repository.objects))
+    }
+
+    /// Those in `directory`, which `repository` reads too, but finds by a way that may be gone before it is: through a linked worktree.
+    pub(super) fn at(directory: PathBuf, repository: &gix::Repository, room: Slots) -> io::Result<Self> {
+        let known = repository.objects.store_ref();
+        let options = Options { slots: room, current_dir: Some(directory.clone()), ..Options::default() };
+        let store = gix::odb::Store::at_opts(directory, known.object_hash(), &mut known.replacements(), options)?;
+        Ok(Self(Arc::new(store)))
     }
 
     /// A handle of its own: what it reads it does not share, where packs are it does. An object is what its id says: replacements are for

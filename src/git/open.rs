@@ -151,6 +151,10 @@ impl Repository {
         for name in ["GIT_DIR", "TETHER_GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
             surroundings.variables.remove(OsStr::new(name));
         }
+        if std::env::current_dir().is_err() {
+            // The directory that we were started in is gone, and the library opens nothing from nowhere.
+            let _ = std::env::set_current_dir(&self.common_dir);
+        }
         let mut found = Self::discover(surroundings.clone(), NO_ROOM)?;
         if found.common_dir == self.common_dir {
             found.gix = self.objects().share_with(found.gix.into_sync()).to_thread_local();
@@ -216,6 +220,7 @@ impl Repository {
         let git_dir = resolve(gix.git_dir())?;
         // A worktree that is gone while its admin directory stays is a state to report, not one to refuse.
         let workdir = gix.workdir().map(|path| resolve(path).unwrap_or_else(|_| path.to_owned()));
+        gix = with_lasting_objects(gix, &common_dir);
         gix.clear_namespace();
         gix.object_cache_size_if_unset(OBJECT_CACHE);
         Ok(Self { gix, git_dir, common_dir, workdir, ref_storage, surroundings })
@@ -355,6 +360,19 @@ impl Repository {
 
 /// Bytes of decoded objects that are kept.
 const OBJECT_CACHE: usize = 4 << 20;
+
+/// The same with objects that are found without the worktree that it was opened in: that may be removed while this process runs.
+fn with_lasting_objects(repository: gix::Repository, common_dir: &Path) -> gix::Repository {
+    let lasting = common_dir.join("objects");
+    let now = repository.objects.store_ref().path();
+    if now == lasting || resolve(now).ok() != resolve(&lasting).ok() {
+        return repository;
+    }
+    match Objects::at(lasting, &repository, ROOM_FOR_PACKS) {
+        Ok(objects) => objects.share_with(repository.into_sync()).to_thread_local(),
+        Err(_) => repository,
+    }
+}
 
 /// Opens the git directory or worktree at `path` as if no variable said anything about it; with `objects` of the same repository, they are
 /// not looked for again.

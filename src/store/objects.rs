@@ -375,7 +375,8 @@ fn open_database(directory: &Path, format: Kind) -> io::Result<Database> {
     // Replacements are for people's history: a record is what its id says.
     let replacements = &mut std::iter::empty();
     let slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 512 };
-    let options = Options { slots, ..Options::default() };
+    // The directory that we are in may be gone.
+    let options = Options { slots, current_dir: Some(directory.to_owned()), ..Options::default() };
     let store = gix::odb::Store::at_opts(directory.to_owned(), format, replacements, options)?;
     Ok(Arc::new(store).to_cache_arc())
 }
