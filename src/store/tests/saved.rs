@@ -163,7 +163,8 @@ fn a_list_put_together_again_has_what_was_saved_since_a_part_was_damaged() {
         assert_eq!(entries.len(), listed);
         assert!(entries.is_sorted_by_key(|entry| entry.at));
         let parents = chain::read_commit(ledger.backend(), together).unwrap().parents;
-        assert!(entries.iter().all(|entry| parents.iter().any(|parent| parent.to_string() == entry.commit.0)));
+        let is_kept = |entry: &SavedEntry| parents.contains(&ObjectId::from_hex(entry.commit.0.as_bytes()).unwrap());
+        assert!(entries.iter().all(is_kept));
     }
     assert_eq!(ledger.write_readable_work(&name, good, Some(good), moment(0)).unwrap(), None);
 }
