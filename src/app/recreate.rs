@@ -19,7 +19,7 @@ use crate::app::tether::Tether;
 use crate::domain::environment::{Environment, EnvironmentState, ExecutionMode, Failure as Reason};
 use crate::domain::event::RunEvent;
 use crate::domain::ids::{EnvironmentId, RunId, TaskId};
-use crate::domain::saved::{SavedEntry, SavedKind};
+use crate::domain::saved::SavedEntry;
 use crate::domain::view::RunView;
 use crate::git::Git;
 use crate::git::settings::SETUP;
@@ -383,12 +383,9 @@ impl Tether {
     fn work_to_put_back(&self, run: &RunId, id: &EnvironmentId) -> Result<Option<SavedEntry>, Failure> {
         match self.newest_saved(run, id)? {
             Some(newest) if newest.reason == HALF_PUT_BACK => {
-                let mut all = self.ledger().saved_work(run.as_str())?;
-                all.retain(|entry| entry.environment.as_ref() == Some(id) && entry.reason != HALF_PUT_BACK);
-                let vanished = all.iter().rposition(|entry| entry.kind == SavedKind::VanishedWorktree);
-                let of_place = |entry: &SavedEntry| matches!(entry.kind, SavedKind::Worktree | SavedKind::Directory);
-                let own = all.iter().rposition(of_place);
-                Ok(own.or(vanished).map(|at| all.swap_remove(at)))
+                let is_meant =
+                    |entry: &SavedEntry| entry.environment.as_ref() == Some(id) && entry.reason != HALF_PUT_BACK;
+                self.newest_work(run, is_meant)
             }
             newest => Ok(newest),
         }

@@ -88,10 +88,9 @@ impl Tether {
         }
         let mut list = WorkList::default();
         for name in runs.into_iter().filter(|name| run.is_none_or(|run| run.as_str() == name)) {
-            match self.ledger().saved_work(&name) {
-                Ok(entries) => list.saved.extend(self.with_standing(&name, entries)),
-                Err(error) => list.unreadable.push((name, chain_of(&error))),
-            }
+            let (entries, errors) = self.ledger().readable_work(&name);
+            list.saved.extend(self.with_standing(&name, entries));
+            list.unreadable.extend(errors.iter().map(|error| (name.clone(), chain_of(error))));
         }
         Ok(list)
     }
@@ -135,7 +134,7 @@ impl Tether {
     /// Saved work and the files at which it differs from what it was based on.
     pub fn show_saved(&self, id: &str) -> Result<(ListedWork, Vec<ChangedFile>), Failure> {
         let entry = self.find_saved(id)?;
-        let listed = self.with_standing(&entry.run, self.ledger().saved_work(&entry.run)?);
+        let listed = self.with_standing(&entry.run, self.ledger().readable_work(&entry.run).0);
         let standing = listed.iter().find(|known| known.entry.commit == entry.commit).map(|known| known.standing);
         let files = match entry.kind {
             SavedKind::BranchTip => Vec::new(),

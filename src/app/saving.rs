@@ -169,13 +169,22 @@ impl Tether {
     /// The saved work of an environment that is to be put back: the newest of the place itself, and what git held of it after it had
     /// vanished only where there is none.
     pub fn newest_saved(&self, run: &RunId, environment: &EnvironmentId) -> Result<Option<SavedEntry>, Failure> {
-        let saved = self.ledger().saved_work(run.as_str())?;
-        let mut own: Vec<_> =
-            saved.into_iter().filter(|entry| entry.environment.as_ref() == Some(environment)).collect();
-        let of_place = |entry: &SavedEntry| matches!(entry.kind, SavedKind::Worktree | SavedKind::Directory);
-        let at = own.iter().rposition(of_place);
-        let at = at.or_else(|| own.iter().rposition(|entry| entry.kind == SavedKind::VanishedWorktree));
-        Ok(at.map(|at| own.swap_remove(at)))
+        self.newest_work(run, |entry| entry.environment.as_ref() == Some(environment))
+    }
+
+    /// The same of those that `is_meant` picks.
+    pub(super) fn newest_work(
+        &self,
+        run: &RunId,
+        is_meant: impl Fn(&SavedEntry) -> bool,
+    ) -> Result<Option<SavedEntry>, Failure> {
+        let of_kind = |kinds: &[SavedKind]| {
+            self.ledger().find_saved_work(run.as_str(), |entry| is_meant(entry) && kinds.contains(&entry.kind))
+        };
+        Ok(match of_kind(&[SavedKind::Worktree, SavedKind::Directory])? {
+            None => of_kind(&[SavedKind::VanishedWorktree])?,
+            found => found,
+        })
     }
 
     /// Puts saved work into an environment that has just been made anew and holds nothing else; answers with what to tell a person.

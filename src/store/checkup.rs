@@ -13,7 +13,7 @@ use super::chain::{self, ChainCommit, Follow};
 use super::ledger::{Ledger, ReadError, shown};
 use super::names::RefName;
 use super::placed::Placed;
-use super::saved_list::{LARGEST_LIST, NEWEST, older_files};
+use super::saved_list::{LARGEST_LIST, NEWEST, lost_files, older_files};
 use super::tree;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::claim::Claim;
@@ -383,6 +383,9 @@ impl Checkup<'_> {
         let older = older_files(self.ledger.backend(), self.name, self.root);
         for path in older.unwrap_or_default().iter().map(String::as_str).chain([NEWEST]) {
             self.list(path, "saved");
+        }
+        for path in lost_files(self.ledger.backend(), self.name, self.root).unwrap_or_default() {
+            self.faults.push(Fault::of_file(FaultCode::MissingRecord, path, "it is not there, and a later one is"));
         }
         if !self.faults.is_empty() {
             return;

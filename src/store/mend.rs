@@ -83,7 +83,7 @@ impl Ledger {
             matches!(header, Some(Ok(header)) if header.kind == gix::objs::Kind::Commit)
         };
         let is_ours = |entry: &SavedEntry| RefName::work(&entry.run).is_ok_and(|keeper| keeper == *name);
-        let mut entries = self.readable_saved_work(name, tip);
+        let (mut entries, _) = self.readable_saved_work(name, tip);
         entries.retain(|entry| !is_known(entry) && is_ours(entry) && is_there(entry));
         if entries.is_empty() {
             return Ok(None);

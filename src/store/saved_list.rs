@@ -23,6 +23,8 @@ pub(super) const OLDER: &str = "saved";
 pub(super) const LARGEST_LIST: u64 = 64 << 20;
 /// The newest file holds at most so many entries.
 const MOST_NEWEST: usize = 32;
+/// So many files that are lost are named.
+const MOST_NAMED: usize = 16;
 /// So many go from it to a file of their own at once.
 const PIECE: usize = 16;
 
@@ -49,12 +51,22 @@ impl Ledger {
         Ok(entries)
     }
 
-    /// What of a keeper's list can be read, whatever part of it is lost.
-    pub(super) fn readable_saved_work(&self, name: &RefName, tip: ObjectId) -> Vec<SavedEntry> {
-        let Ok(root) = self.root(name, tip) else { return Vec::new() };
-        let older = older_files(self.backend(), name, root).unwrap_or_default();
-        let files = older.iter().map(String::as_str).chain([NEWEST]);
-        files.filter_map(|file| self.read_saved(name, root, file).ok()).flatten().collect()
+    /// What of a keeper's list can be read, oldest first, and why the rest cannot.
+    pub(super) fn readable_saved_work(&self, name: &RefName, tip: ObjectId) -> (Vec<SavedEntry>, Vec<ReadError>) {
+        let (mut entries, mut errors) = (Vec::new(), Vec::new());
+        let older = self.root(name, tip).and_then(|root| Ok((root, older_files(self.backend(), name, root)?)));
+        match older {
+            Ok((root, older)) => {
+                for file in older.iter().map(String::as_str).chain([NEWEST]) {
+                    match self.read_saved(name, root, file) {
+                        Ok(read) => entries.extend(read),
+                        Err(error) => errors.push(error),
+                    }
+                }
+            }
+            Err(error) => errors.push(error),
+        }
+        (entries, errors)
     }
 
     fn read_saved(&self, name: &RefName, root: ObjectId, path: &str) -> Result<Vec<SavedEntry>, ReadError> {
@@ -68,6 +80,13 @@ impl Ledger {
 /// The paths of the files with older entries, oldest first.
 pub(super) fn older_files(backend: &dyn Backend, name: &RefName, root: ObjectId) -> Result<Vec<String>, ReadError> {
     Ok(older_numbers(backend, name, root)?.into_iter().map(older_file).collect())
+}
+
+/// The paths of such files that must have been there before the last one.
+pub(super) fn lost_files(backend: &dyn Backend, name: &RefName, root: ObjectId) -> Result<Vec<String>, ReadError> {
+    let numbers = older_numbers(backend, name, root)?;
+    let last = numbers.last().copied().unwrap_or_default();
+    Ok((0..last).filter(|number| !numbers.contains(number)).take(MOST_NAMED).map(older_file).collect())
 }
 
 /// The number of the next such file: one is never written over, even if another one before it is gone.
@@ -96,6 +115,7 @@ pub(super) fn changed_files(
 ) -> Result<BTreeMap<String, Content>, ReadError> {
     let mut files = BTreeMap::new();
     if newest.len() > MOST_NEWEST {
+        // All whole pieces go but the last: one piece stays, and what has begun after it.
         let keep = newest.split_off((newest.len() - 1) / PIECE * PIECE - PIECE);
         for (number, piece) in (next()?..).zip(newest.chunks(PIECE)) {
             files.insert(older_file(number), Content::Bytes(encode_saved(piece)));

@@ -69,7 +69,17 @@ impl Ledger {
         }
     }
 
-    /// The newest saved work of a run that `is_meant` picks.
+    /// What can be read of the list of a run, oldest first, and why the rest of it cannot.
+    pub fn readable_work(&self, run: &str) -> (Vec<SavedEntry>, Vec<ReadError>) {
+        let found = RefName::work(run).map_err(ReadError::from).and_then(|name| Ok((self.tip(&name)?, name)));
+        match found {
+            Ok((Some(tip), name)) => self.readable_saved_work(&name, tip),
+            Ok((None, _)) => (Vec::new(), Vec::new()),
+            Err(error) => (Vec::new(), vec![error]),
+        }
+    }
+
+    /// The newest saved work of a run that `is_meant` picks. A lost part of the list hides only what is older.
     pub fn find_saved_work(
         &self,
         run: &str,

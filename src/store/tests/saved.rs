@@ -137,6 +137,12 @@ fn a_part_that_is_gone_and_files_of_others_make_no_entry_go() {
     put_into_list(&ledger, "saved/00000001.json", Content::Remove);
     let left: Vec<_> = (0..70).filter(|number| !(16..32).contains(number)).collect();
     assert_eq!(numbers(&ledger), left);
+    let name = RefName::work("r").unwrap();
+    let found = |ledger: &Ledger| {
+        let faults = ledger.faults_at(&name, ledger.tip(&name).unwrap().unwrap());
+        faults.into_iter().filter_map(|fault| fault.path).collect::<Vec<_>>()
+    };
+    assert!(found(&ledger).contains(&"saved/00000001.json".to_owned()), "a lost file is named: {:?}", found(&ledger));
     keep(&ledger, &snapshots, 70..100);
     assert_eq!(numbers(&ledger), [left, (70..100).collect()].concat());
 }
@@ -156,6 +162,10 @@ fn a_list_put_together_again_has_what_was_saved_since_a_part_was_damaged() {
         assert!(ledger.keep_work_with(&mut None, &new, moment(0)).unwrap().is_kept());
     }
     assert!(ledger.saved_work("r").is_err());
+    // What can be read is not hidden by it.
+    let (read, errors) = ledger.readable_work("r");
+    assert_eq!((read.len(), errors.len()), (84, 1));
+    assert!(errors[0].to_string().contains("saved/00000001.json"), "{}", errors[0]);
     let tip = ledger.tip(&name).unwrap().unwrap();
     for (good, listed) in [(Some(good), 100), (None, 84)] {
         let together = ledger.write_readable_work(&name, tip, good, moment(0)).unwrap().unwrap();

@@ -10,7 +10,7 @@ use super::index_lines::{self, IndexLines};
 use super::large_file::stream;
 use super::operation;
 use super::state::{self, Origin, SnapshotParts, StateFacts};
-use super::tree::{Leaf, Pending, objects_at, objects_in, tree_of_commit, unreadable_object};
+use super::tree::{Leaf, Pending, are_trees_there, objects_at, objects_in, tree_of_commit, unreadable_object};
 use super::{ObjectSink, SaveError, SaveOptions, Saved, Warning};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
@@ -76,7 +76,7 @@ pub(super) fn finish(
 /// Notes what of the previous snapshot need not be written again, as far as that must be known before contents are.
 fn know_previous(pending: &mut Pending, repository: &gix::Repository, parts: &SnapshotParts, draft: &Draft) {
     let mut state = HashSet::new();
-    pending.know(there(repository, objects_in(repository, parts.state_tree, &mut state).map(|()| state)));
+    pending.know(only_those_there(repository, objects_in(repository, parts.state_tree, &mut state).map(|()| state)));
     if draft.readings.values().any(|reading| matches!(reading.held, Held::File)) {
         pending.know(known_changes(repository, parts, &draft.changes));
     }
@@ -85,11 +85,11 @@ fn know_previous(pending: &mut Pending, repository: &gix::Repository, parts: &Sn
 fn known_changes(repository: &gix::Repository, parts: &SnapshotParts, changes: &Changes) -> HashSet<ObjectId> {
     let mut found = HashSet::new();
     let paths = changes.keys().map(|path| path.as_bstr());
-    there(repository, objects_at(repository, parts.tree, paths, &mut found).map(|()| found))
+    only_those_there(repository, objects_at(repository, parts.tree, paths, &mut found).map(|()| found))
 }
 
 /// Damage to the last snapshot must not make the next one as bad: what cannot be read, or is not there, is written again.
-fn there(repository: &gix::Repository, named: Result<HashSet<ObjectId>, SaveError>) -> HashSet<ObjectId> {
+fn only_those_there(repository: &gix::Repository, named: Result<HashSet<ObjectId>, SaveError>) -> HashSet<ObjectId> {
     let mut named = named.unwrap_or_default();
     named.retain(|id| repository.has_object(id));
     named
@@ -109,6 +109,7 @@ fn add_tree(
     std::thread::scope(|scope| {
         let known = scope.spawn(|| known_changes(&shared.to_thread_local(), &previous, &draft.changes));
         let tree = pending.edit(repository, head, edits);
+        // If that ended early, more is written than need be.
         pending.know(known.join().unwrap_or_default());
         tree
     })
@@ -129,9 +130,8 @@ fn hash_of(changes: &Changes, kind: gix::hash::Kind) -> Result<ObjectId, SaveErr
 
 /// Whether the repository has what differs: the trees on the way to it, and the contents.
 fn is_tree_there(repository: &gix::Repository, parts: &SnapshotParts, changes: &Changes) -> bool {
-    let (mut trees, paths) = (HashSet::new(), changes.keys().map(|path| path.as_bstr()));
     let contents = changes.values().filter_map(|(_, now)| *now).filter(|leaf| leaf.kind != EntryKind::Commit);
-    objects_at(repository, parts.tree, paths, &mut trees).is_ok()
+    are_trees_there(repository, parts.tree, changes.keys().map(|path| path.as_bstr()))
         && contents.map(|leaf| leaf.id).all(|id| repository.has_object(id))
 }
 

@@ -19,7 +19,7 @@ pub struct WorktreePlace {
     pub git_dir: PathBuf,
     /// The git directory that all worktrees share.
     pub common_dir: PathBuf,
-    /// Its repository as it was opened just before, if it was.
+    /// Its repository as it was opened just before, if it was, and as its own configuration says.
     pub opened: Option<Box<gix::ThreadSafeRepository>>,
 }
 
@@ -115,7 +115,7 @@ impl WorktreePlace {
     }
 
     /// The same, unless it has been opened just before.
-    pub(super) fn opened(&self) -> Result<gix::ThreadSafeRepository, SaveError> {
+    pub(super) fn open_unless_opened(&self) -> Result<gix::ThreadSafeRepository, SaveError> {
         self.opened.as_deref().map_or_else(|| self.open(), |opened| Ok(opened.clone()))
     }
 

@@ -32,7 +32,7 @@ const OBJECT_CACHE: usize = 8 << 20;
 
 /// Saves the worktree at `place`.
 pub fn save(place: &WorktreePlace, options: &SaveOptions, sink: &mut dyn ObjectSink) -> Result<Saved, SaveError> {
-    let shared = place.opened()?;
+    let shared = place.open_unless_opened()?;
     let mut repository = shared.to_thread_local();
     // The same trees are read for HEAD, for the previous snapshot and for the edits.
     repository.object_cache_size_if_unset(OBJECT_CACHE);

@@ -101,6 +101,28 @@ pub(super) fn compare(
     Ok(())
 }
 
+/// Whether the trees on the way to `paths` in the tree `root` are there; only those that name further ones are read.
+pub(super) fn are_trees_there<'p>(
+    repository: &gix::Repository,
+    root: ObjectId,
+    paths: impl Iterator<Item = &'p BStr>,
+) -> bool {
+    let Ok(tree) = read_tree(repository, root) else { return false };
+    let mut below: BTreeMap<&BStr, Vec<&BStr>> = BTreeMap::new();
+    for (name, rest) in paths.filter_map(|path| path.split_once_str("/")) {
+        below.entry(name.as_bstr()).or_default().extend(Some(rest.as_bstr()).filter(|rest| rest.contains(&b'/')));
+    }
+    let named = tree.entries.iter().filter(|entry| entry.mode.is_tree());
+    let mut named = named.filter_map(|entry| Some((entry.oid, below.get(entry.filename.as_bstr())?)));
+    named.all(|(id, deeper)| {
+        if deeper.is_empty() {
+            repository.has_object(id)
+        } else {
+            are_trees_there(repository, id, deeper.iter().copied())
+        }
+    })
+}
+
 /// The trees on the way to `paths` in the tree `root`, and what stands at them. Each tree is read once, however many of the paths are below
 /// it.
 pub(super) fn objects_at<'p>(
