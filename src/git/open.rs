@@ -128,6 +128,11 @@ impl Repository {
 
     /// The same for other surroundings.
     pub fn open_from(surroundings: Surroundings) -> Result<Self, OpenError> {
+        let found = Self::find(surroundings)?;
+        Ok(Self { gix: with_lasting_objects(found.gix, &found.common_dir), ..found })
+    }
+
+    fn find(surroundings: Surroundings) -> Result<Self, OpenError> {
         if let Some(git_dir) = surroundings.variable("GIT_DIR") {
             let path = surroundings.directory.join(git_dir);
             return Self::open_git_dir(&path, surroundings);
@@ -220,7 +225,6 @@ impl Repository {
         let git_dir = resolve(gix.git_dir())?;
         // A worktree that is gone while its admin directory stays is a state to report, not one to refuse.
         let workdir = gix.workdir().map(|path| resolve(path).unwrap_or_else(|_| path.to_owned()));
-        gix = with_lasting_objects(gix, &common_dir);
         gix.clear_namespace();
         gix.object_cache_size_if_unset(OBJECT_CACHE);
         Ok(Self { gix, git_dir, common_dir, workdir, ref_storage, surroundings })
@@ -369,7 +373,11 @@ fn with_lasting_objects(repository: gix::Repository, common_dir: &Path) -> gix::
         return repository;
     }
     match Objects::at(lasting, &repository, ROOM_FOR_PACKS) {
-        Ok(objects) => objects.share_with(repository.into_sync()).to_thread_local(),
+        Ok(objects) => {
+            let mut lasting = objects.share_with(repository.into_sync()).to_thread_local();
+            lasting.object_cache_size_if_unset(OBJECT_CACHE);
+            lasting
+        }
         Err(_) => repository,
     }
 }

@@ -4,7 +4,7 @@
 //! Invariant: what is returned was the file's content at one moment, or is called unsettled; bytes that its filters would not give back
 //! are returned beside the filtered content.
 
-use super::layout::{FileModes, StatRules, Symlinks, is_executable};
+use super::layout::{FileModes, StatRules, Symlinks, index_with_rules, is_executable};
 use super::place::FileMark;
 use super::regular_file::{is_large_binary, open_file};
 use super::tree::Leaf;
@@ -301,6 +301,8 @@ impl Filters {
         let failed =
             |source: gix::Error| SaveError::Rules { path: BString::from(".gitattributes"), source: source.into() };
         let source = gix::worktree::stack::state::attributes::Source::WorktreeThenIdMapping;
+        let none = State::new(repository.object_hash());
+        let index = index_with_rules(index, b".gitattributes").unwrap_or(&none);
         let stack = repository.attributes_only(index, source).map_err(failed)?.detach();
         let (outcome, by_settings) = (converting_attributes(&stack), converts_by_settings(repository));
         Ok(Self { pipeline: pipeline(repository).map_err(failed)?, stack, outcome, by_settings })

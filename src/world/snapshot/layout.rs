@@ -65,6 +65,16 @@ fn end_of_run(start: usize, limit: usize, belongs: impl Fn(usize) -> bool) -> us
     low
 }
 
+/// The index, if it has a file called `name` anywhere: the library looks through all of it for such files, and once for each thread.
+pub(super) fn index_with_rules<'i>(index: &'i State, name: &[u8]) -> Option<&'i State> {
+    let backing = index.path_backing();
+    let is_rules = |path: &BStr| {
+        let start = path.len().checked_sub(name.len());
+        start.is_some_and(|start| path[start..].eq_ignore_ascii_case(name))
+    };
+    index.entries().iter().any(|entry| is_rules(entry.path_in(backing))).then_some(index)
+}
+
 /// Which stat fields count, as the repository's settings say.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StatRules {

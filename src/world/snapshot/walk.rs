@@ -3,7 +3,7 @@
 //! Owns: reading directories in parallel, beside the index and the ignore rules. Must not know: contents of files. Invariant: every name
 //! in every directory that is not ignored ends up as unchanged, changed, untracked or named as not saved; what cannot be read is an error.
 
-use super::layout::{Child, StatRules, children};
+use super::layout::{Child, StatRules, children, index_with_rules};
 use super::patterns::Patterns;
 use super::{NotSaved, NotSavedReason, SaveError, Warning};
 use gix::bstr::{BStr, BString, ByteSlice, ByteVec};
@@ -11,7 +11,7 @@ use gix::index::State;
 use gix::index::entry::{Flags, Mode};
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -172,6 +172,7 @@ impl<'a> Worker<'a> {
         let mut tracked = children(self.ground.index, job.path.as_bstr(), job.range.clone());
         tracked.sort_by(|left, right| left.0.cmp(right.0));
         let mut seen = vec![false; tracked.len()];
+        let directory = directory.fd().map_err(|source| self.unreadable(&job.path, source))?;
         for (name, kind) in names {
             if name == ".git" {
                 continue;
@@ -179,7 +180,7 @@ impl<'a> Worker<'a> {
             let found = self.positions(&tracked, name.as_bstr());
             let mut known = false;
             for at in found {
-                if self.compare(&tracked[at].1, directory.as_fd(), job, tracked[at].0, kind)? {
+                if self.compare(&tracked[at].1, directory, job, tracked[at].0, kind)? {
                     seen[at] = true;
                     known = true;
                 }
@@ -302,7 +303,9 @@ impl<'a> Worker<'a> {
         if self.ignore.is_none() {
             let repository = shared.to_thread_local();
             let source = gix::worktree::stack::state::ignore::Source::default();
-            let stack = repository.excludes(self.ground.index, None, source).map_err(|source| failed(source.into()))?;
+            let none = State::new(repository.object_hash());
+            let index = index_with_rules(self.ground.index, b".gitignore").unwrap_or(&none);
+            let stack = repository.excludes(index, None, source).map_err(|source| failed(source.into()))?;
             let stack = stack.detach();
             self.ignore = Some((repository, stack));
         }
@@ -338,18 +341,18 @@ impl<'a> Worker<'a> {
     }
 
     #[allow(clippy::type_complexity, reason = "a directory and what is in it")]
-    fn read_names(&self, job: &Job) -> Result<Option<(OwnedFd, Vec<(BString, FileType)>)>, SaveError> {
+    fn read_names(&self, job: &Job) -> Result<Option<(Dir, Vec<(BString, FileType)>)>, SaveError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let name = if job.path.is_empty() { b".".as_bstr() } else { job.path[..job.path.len() - 1].as_bstr() };
         let failed = |source| self.unreadable(&job.path, source);
         let opened = rustix::fs::openat(self.root, name.as_bytes(), flags, rustix::fs::Mode::empty());
-        let directory = match opened {
-            Ok(directory) => directory,
+        let mut directory = match opened {
+            Ok(directory) => Dir::new(directory).map_err(failed)?,
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return Ok(None),
             Err(source) => return Err(failed(source)),
         };
         let mut names = Vec::with_capacity(64);
-        for entry in Dir::read_from(&directory).map_err(failed)? {
+        while let Some(entry) = directory.read() {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
@@ -357,7 +360,10 @@ impl<'a> Worker<'a> {
             }
             let mut kind = entry.file_type();
             if kind == FileType::Unknown {
-                match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                match directory
+                    .fd()
+                    .and_then(|directory| rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW))
+                {
                     Ok(stat) => kind = FileType::from_raw_mode(stat.st_mode),
                     Err(rustix::io::Errno::NOENT) => continue,
                     Err(source) => return Err(failed(source)),
