@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Files of git-lfs beyond the size of a pointer are what its filter made, and are not read again.
 const POINTER: u32 = 1024;
+/// Bytes of a key in the cache.
+const KEY: usize = 8;
 /// How many files a thread takes at a time.
 const BATCH: usize = 64;
 
@@ -49,14 +51,15 @@ pub(super) fn add_inexact(
     survey: &mut Survey,
 ) -> Result<(), SaveError> {
     let rules = rules(ground, &shared.to_thread_local(), survey);
-    let known = cache.map(read_cache).unwrap_or_default();
+    let cached = cache.map(|cache| std::fs::read(cache).unwrap_or_default()).unwrap_or_default();
     let changed: BTreeSet<usize> = survey.found.changed.iter().chain(&survey.found.gone).copied().collect();
     let present: BTreeSet<usize> = survey.found.present.iter().copied().collect();
     // All that an index with this checksum calls unchanged, beside what has changed: that is not compared, and may be put back.
     let whole = checksum.map(|checksum| hash_of(&(rules, checksum, &changed, &present)));
-    if whole.is_some_and(|whole| known.binary_search(&whole).is_ok()) {
+    if whole.is_some_and(|whole| cached.chunks_exact(KEY).any(|key| key == whole.to_le_bytes())) {
         return Ok(());
     }
+    let known = keys_in(&cached);
     let mut wanted = Vec::new();
     let mut exact = Vec::new();
     for (at, entry) in ground.index.entries().iter().enumerate() {
@@ -192,10 +195,9 @@ fn hash_of(what: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-fn read_cache(path: &Path) -> Vec<u64> {
-    let bytes = std::fs::read(path).unwrap_or_default();
+fn keys_in(cache: &[u8]) -> Vec<u64> {
     let mut keys: Vec<u64> =
-        bytes.chunks_exact(8).filter_map(|chunk| Some(u64::from_le_bytes(chunk.try_into().ok()?))).collect();
+        cache.chunks_exact(KEY).filter_map(|chunk| Some(u64::from_le_bytes(chunk.try_into().ok()?))).collect();
     keys.sort_unstable();
     keys
 }
