@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::floor::FLOOR;
 use super::measure::{Candidate, side_by_side};
+use super::saving::SAVE;
 use super::scene::{Scale, Scene, is_installed, tracked, write};
 
 const COPIED_INDEX: &str = r#"
@@ -72,10 +73,24 @@ fn one_size(scale: Scale, files: usize) {
 
 /// The same when nothing has changed since the last time: no snapshot is written, but a checkpoint is recorded.
 fn unchanged(scene: &Scene, scale: Scale, files: usize, repository: &Path, worktree: &Path) {
+    // What the last of the others changed is saved.
+    let settled = scene.tether_all(repository, &[&["checkpoint", "bench/one", "--boundary", "settled"]]);
+    let save_alone = match settled {
+        Ok(()) => {
+            let last = scene.must(repository, &["rev-parse", "refs/tether-local/work/bench^2"]);
+            let itself = std::env::current_exe().expect("the path of this program");
+            Candidate::new("the save alone, which writes nothing", move |_| {
+                let place = worktree.to_str().expect("a plain path");
+                scene.command(&itself, repository, &[SAVE, place, &last])
+            })
+        }
+        Err(why) => Candidate::absent("the save alone", why),
+    };
     let candidates = vec![
         Candidate::new("git-tether checkpoint (durable)", |round| {
             scene.tether(repository, &["checkpoint", "bench/one", "--boundary", &format!("again {round}")])
         }),
+        save_alone,
         Candidate::new("git-tether activity (the record alone, durable)", |round| {
             scene.tether(repository, &["activity", "bench", "--progress", &(round % 100).to_string()])
         }),

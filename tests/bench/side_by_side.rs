@@ -9,6 +9,7 @@ mod floor;
 mod measure;
 mod recreate;
 mod save;
+mod saving;
 mod scene;
 mod start;
 mod transition;
@@ -41,6 +42,13 @@ fn main() {
     {
         let seen = floor::look(index.as_ref(), worktree.as_ref()).expect("the floor looks at everything");
         println!("{seen}");
+        return;
+    }
+    if let [first, worktree, last] = arguments.as_slice()
+        && first == saving::SAVE
+    {
+        let written = saving::save_again(worktree.as_ref(), last).expect("the worktree is as it was saved");
+        println!("{written}");
         return;
     }
     if let [first, command @ ..] = arguments.as_slice()
