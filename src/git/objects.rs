@@ -4,7 +4,7 @@
 //! what any object says, or who opens what.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use gix::odb::store::init::{Options, Slots};
@@ -35,11 +35,12 @@ impl Objects {
         Self(Arc::clone(&repository.objects))
     }
 
-    /// Those in `directory`, which `repository` reads too, but finds by a way that may be gone before it is: through a linked worktree.
-    pub(super) fn at(directory: PathBuf, repository: &gix::Repository, room: Slots) -> io::Result<Self> {
-        let known = repository.objects.store_ref();
-        let options = Options { slots: room, current_dir: Some(directory.clone()), ..Options::default() };
-        let store = gix::odb::Store::at_opts(directory, known.object_hash(), &mut known.replacements(), options)?;
+    /// Those in `directory`, looked for anew, with the same replacements. Neither the way by which these are found nor the directory that we
+    /// are in has to last.
+    pub(crate) fn at(&self, directory: &Path) -> io::Result<Self> {
+        let options = Options { slots: ROOM_FOR_PACKS, current_dir: Some(directory.to_owned()), ..Options::default() };
+        let (format, mut replacements) = (self.0.object_hash(), self.0.replacements());
+        let store = gix::odb::Store::at_opts(directory.to_owned(), format, &mut replacements, options)?;
         Ok(Self(Arc::new(store)))
     }
 

@@ -372,7 +372,7 @@ fn with_lasting_objects(repository: gix::Repository, common_dir: &Path) -> gix::
     if now == lasting || resolve(now).ok() != resolve(&lasting).ok() {
         return repository;
     }
-    match Objects::at(lasting, &repository, ROOM_FOR_PACKS) {
+    match Objects::of(&repository).at(&lasting) {
         Ok(objects) => {
             let mut lasting = objects.share_with(repository.into_sync()).to_thread_local();
             lasting.object_cache_size_if_unset(OBJECT_CACHE);

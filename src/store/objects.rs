@@ -8,13 +8,11 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use flate2::write::ZlibEncoder;
 use gix::ObjectId;
 use gix::hash::Kind;
 use gix::objs::Find as _;
-use gix::odb::store::init::{Options, Slots};
 
 use super::deflate::{COMPRESSION, Deflater};
 use super::pack::{HEADER, IndexEntry, Origin, PackDirectory, Temporary, entry_header, finish, object_hasher};
@@ -300,14 +298,16 @@ type Database = gix::odb::HandleArc;
 pub(super) struct ObjectStore {
     directory: PathBuf,
     pub(super) packs: PackDirectory,
+    known: Objects,
     database: RefCell<Database>,
 }
 
 impl ObjectStore {
     /// Those in `directory`, which are `known` already.
-    pub(super) fn open(known: &Objects, directory: PathBuf, format: Kind, sharing: Sharing) -> Self {
+    pub(super) fn open(known: Objects, directory: PathBuf, format: Kind, sharing: Sharing) -> Self {
         let packs = PackDirectory { path: directory.join("pack"), format, sharing };
-        Self { directory, packs, database: RefCell::new(known.open_exactly()) }
+        let database = RefCell::new(known.open_exactly());
+        Self { directory, packs, known, database }
     }
 
     pub(super) fn batch(&self) -> Batch {
@@ -361,22 +361,11 @@ impl ObjectStore {
         look: impl Fn(&Database) -> Result<Option<T>, BoxedError>,
     ) -> Result<Option<T>, ReadObjectError> {
         let damaged = |source| ReadObjectError::Damaged { id: id.to_owned(), source };
-        let fresh = open_database(&self.directory, self.packs.format);
-        let fresh = fresh.map_err(|error| damaged(error.into()))?;
+        let fresh = self.known.at(&self.directory).map_err(|error| damaged(error.into()))?.open_exactly();
         // All packs before any loose object: an empty file in its place (after a power cut) must not hide it.
         fresh.packed_object_count().map_err(|error| damaged(error.into()))?;
         let found = look(&fresh).map_err(damaged)?;
         self.database.replace(fresh);
         Ok(found)
     }
-}
-
-fn open_database(directory: &Path, format: Kind) -> io::Result<Database> {
-    // Replacements are for people's history: a record is what its id says.
-    let replacements = &mut std::iter::empty();
-    let slots = Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 512 };
-    // The directory that we are in may be gone.
-    let options = Options { slots, current_dir: Some(directory.to_owned()), ..Options::default() };
-    let store = gix::odb::Store::at_opts(directory.to_owned(), format, replacements, options)?;
-    Ok(Arc::new(store).to_cache_arc())
 }

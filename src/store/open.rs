@@ -24,7 +24,7 @@ pub fn open(repository: &Repository) -> Box<dyn Backend> {
         // What is made in it is as open as it is. Where it cannot be made, whoever writes will say so.
         let _ = sharing.create_directories(&repository.tether_dir());
     }
-    let objects = ObjectStore::open(&repository.objects(), common.join("objects"), format, sharing);
+    let objects = ObjectStore::open(repository.objects(), common.join("objects"), format, sharing);
 
     let hooks = hooks_directory(repository.gix(), &common);
     let mut setting = std::ffi::OsString::from("core.hooksPath=");
