@@ -392,13 +392,9 @@ impl Checkup<'_> {
         }
         match self.ledger.saved_work_at(self.name, commit.id) {
             Ok(saved) => {
-                for entry in saved {
-                    let found =
-                        ObjectId::from_hex(entry.commit.0.as_bytes()).ok().map(|id| self.ledger.backend().header(&id));
-                    if !matches!(found, Some(Ok(header)) if header.kind == Kind::Commit) {
-                        let problem = format!("the saved work {} is not there", entry.id);
-                        self.faults.push(Fault::of_file(FaultCode::LostWork, NEWEST, problem));
-                    }
+                for entry in saved.iter().filter(|entry| !self.ledger.has_saved(entry)) {
+                    let problem = format!("the saved work {} is not there", entry.id);
+                    self.faults.push(Fault::of_file(FaultCode::LostWork, NEWEST, problem));
                 }
             }
             Err(error) => self.note(NEWEST, &error),

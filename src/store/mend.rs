@@ -78,13 +78,9 @@ impl Ledger {
     ) -> Result<Option<ObjectId>, WriteRecordError<Never>> {
         let known = good.map(|good| self.saved_work_at(name, good)).transpose()?.unwrap_or_default();
         let is_known = |entry: &SavedEntry| known.iter().any(|known| known.commit == entry.commit);
-        let is_there = |entry: &SavedEntry| {
-            let header = ObjectId::from_hex(entry.commit.0.as_bytes()).ok().map(|id| self.backend().header(&id));
-            matches!(header, Some(Ok(header)) if header.kind == gix::objs::Kind::Commit)
-        };
         let is_ours = |entry: &SavedEntry| RefName::work(&entry.run).is_ok_and(|keeper| keeper == *name);
         let (mut entries, _) = self.readable_saved_work(name, tip);
-        entries.retain(|entry| !is_known(entry) && is_ours(entry) && is_there(entry));
+        entries.retain(|entry| !is_known(entry) && is_ours(entry) && self.has_saved(entry));
         if entries.is_empty() {
             return Ok(None);
         }

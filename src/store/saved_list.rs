@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gix::ObjectId;
+use gix::objs::Kind;
 
 use super::backend::Backend;
 use super::chain::Content;
@@ -67,6 +68,12 @@ impl Ledger {
             Err(error) => errors.push(error),
         }
         (entries, errors)
+    }
+
+    /// Whether the commit that an entry lists is in the repository.
+    pub(super) fn has_saved(&self, entry: &SavedEntry) -> bool {
+        let header = ObjectId::from_hex(entry.commit.0.as_bytes()).ok().map(|id| self.backend().header(&id));
+        matches!(header, Some(Ok(header)) if header.kind == Kind::Commit)
     }
 
     fn read_saved(&self, name: &RefName, root: ObjectId, path: &str) -> Result<Vec<SavedEntry>, ReadError> {
