@@ -37,8 +37,13 @@ pub(super) fn finish(
     // A previous snapshot that cannot be read is no reason not to save.
     let previous = options.previous.and_then(|id| Some((id, state::read_parts(repository, id).ok()?)));
     let mut pending = Pending::new(repository.object_hash());
+    // A large file is handed over as it is read: what is there of it must be known by then.
+    let has_large = draft.readings.values().any(|reading| matches!(reading.held, Held::File));
     if let Some((_, parts)) = &previous {
-        know_previous(&mut pending, repository, parts, &draft);
+        pending.know(known_state(repository, parts));
+        if has_large {
+            pending.know(known_changes(repository, parts, &draft.changes));
+        }
     }
     let content_bytes = draft.content_bytes(repository);
     let raw = add_contents(&mut draft, &mut pending, root, sink)?;
@@ -64,7 +69,8 @@ pub(super) fn finish(
             return Ok(Saved { commit: *id, unchanged: true, ..saved });
         }
     }
-    let tree = add_tree(&draft, &mut pending, repository, previous.map(|(_, parts)| parts))?;
+    let unknown = previous.filter(|_| !has_large).map(|(_, parts)| parts);
+    let tree = add_tree(&draft, &mut pending, repository, unknown)?;
     let message = message(&draft, saved.files, &options.moment);
     let state = pending.add_commit(state_tree, &state_parents, "worktree state\n", options)?;
     let parents: Vec<_> = draft.head.commit.into_iter().chain([state]).collect();
@@ -73,15 +79,13 @@ pub(super) fn finish(
     Ok(saved)
 }
 
-/// Notes what of the previous snapshot need not be written again, as far as that must be known before contents are.
-fn know_previous(pending: &mut Pending, repository: &gix::Repository, parts: &SnapshotParts, draft: &Draft) {
-    let mut state = HashSet::new();
-    pending.know(only_those_there(repository, objects_in(repository, parts.state_tree, &mut state).map(|()| state)));
-    if draft.readings.values().any(|reading| matches!(reading.held, Held::File)) {
-        pending.know(known_changes(repository, parts, &draft.changes));
-    }
+/// What of the previous snapshot's state need not be written again.
+fn known_state(repository: &gix::Repository, parts: &SnapshotParts) -> HashSet<ObjectId> {
+    let mut found = HashSet::new();
+    only_those_there(repository, objects_in(repository, parts.state_tree, &mut found).map(|()| found))
 }
 
+/// What of it need not be written again of all that differs from the base.
 fn known_changes(repository: &gix::Repository, parts: &SnapshotParts, changes: &Changes) -> HashSet<ObjectId> {
     let mut found = HashSet::new();
     let paths = changes.keys().map(|path| path.as_bstr());
@@ -95,7 +99,7 @@ fn only_those_there(repository: &gix::Repository, named: Result<HashSet<ObjectId
     named
 }
 
-/// Adds the snapshot's tree; what the previous one has of it is looked up meanwhile.
+/// Adds the snapshot's tree; what the previous one has of it is looked up meanwhile, unless that is known.
 fn add_tree(
     draft: &Draft,
     pending: &mut Pending,
