@@ -118,6 +118,12 @@ impl<'a> Reader<'a> {
         Ok(reading.map(|reading| Reading { seen_at, ..reading }))
     }
 
+    /// Whether a file that git calls unchanged has the size of its blob. One that is not there (a partial clone's) can be no other either.
+    pub(super) fn is_of_blob_size(&self, entry: &gix::index::Entry) -> bool {
+        let blob = self.repository.find_header(entry.id);
+        blob.map_or(true, |blob| blob.size() & 0xffff_ffff == u64::from(entry.stat.size))
+    }
+
     /// Reads a file that git calls unchanged, if its bytes must be kept to have it back: if what a checkout makes of the content `stored`
     /// is not what stands there. A `large` file that git-lfs keeps is passed by.
     pub(super) fn read_inexact(

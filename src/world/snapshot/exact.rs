@@ -113,13 +113,6 @@ fn read_batches(
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<Outcome>, SaveError> {
         let filtering = super::content::Filtering::AsGit;
-        let repository = shared.to_thread_local();
-        let same_size = |entry: &Entry| {
-            // What is not there (a partial clone's) can be no other either.
-            repository
-                .find_header(entry.id)
-                .map_or(true, |header| header.size() & 0xffff_ffff == u64::from(entry.stat.size))
-        };
         let mut reader =
             Reader::new(shared.to_thread_local(), ground.root, ground.index, ground.rules, raw_limit, filtering)?;
         let mut outcomes = Vec::new();
@@ -130,7 +123,7 @@ fn read_batches(
                 let entry = &ground.index.entries()[at];
                 let large = entry.stat.size > POINTER;
                 let reading = match compare {
-                    Compare::Size if same_size(entry) => None,
+                    Compare::Size if reader.is_of_blob_size(entry) => None,
                     _ => reader.read_inexact(entry.path(ground.index), entry.mode, entry.id, large)?,
                 };
                 outcomes.push((at, key, reading));
