@@ -90,32 +90,38 @@ impl Tether {
             self.require_nobody_at_work(name)?;
         }
         let kept = self.keep_evidence(name, value, problems)?;
-        let together = self.put_work_together(name, value, good)?;
-        let new = match good {
-            _ if together.is_some() => together,
-            Some(good) => Some(self.state_to_go_back_to(name, good)?),
-            None => self.state_of_the_lost(name)?,
-        };
+        let (new, done) = self.state_instead(name, value, good)?;
         let target = new.map_or(New::Delete, New::Id);
         let moved = match value {
             RefValue::Id(tip) => self.ledger().backend().swap(name, Expected::Id(*tip), target),
             unusable => self.ledger().backend().replace_unusable(name, unusable, target),
         };
         moved.map_err(|error| repair_failed(name, &error))?;
-        Ok(match good {
-            _ if together.is_some() => {
-                format!("its list was put together from all that can be read of it; what was there is kept as {kept}")
-            }
-            Some(good) => format!(
-                "went back to {} ({}); what was there is kept as {kept}",
-                good.commit.to_hex_with_len(12),
-                good.subject
-            ),
-            None if new.is_some() => format!(
-                "no state of it reads whole: it is given back, and no token of it is good any more; what was there is kept as {kept}"
-            ),
-            None => format!("no state of it reads whole: it was taken away, and is kept as {kept}"),
-        })
+        Ok(format!("{done} is kept as {kept}"))
+    }
+
+    /// What the ref names from now on (`None`: it goes), and what is said of it, up to what was there.
+    fn state_instead(
+        &self,
+        name: &RefName,
+        value: &RefValue,
+        good: Option<&GoodState>,
+    ) -> Result<(Option<ObjectId>, String), Failure> {
+        if let Some(together) = self.put_work_together(name, value, good)? {
+            let done = "its list was put together from all that can be read of it; what was there";
+            return Ok((Some(together), done.to_owned()));
+        }
+        if let Some(good) = good {
+            let commit = good.commit.to_hex_with_len(12);
+            let done = format!("went back to {commit} ({}); what was there", good.subject);
+            return Ok((Some(self.state_to_go_back_to(name, good)?), done));
+        }
+        let free = self.state_of_the_lost(name)?;
+        let done = match free {
+            Some(_) => "it is given back, and no token of it is good any more; what was there",
+            None => "it was taken away, and",
+        };
+        Ok((free, format!("no state of it reads whole: {done}")))
     }
 
     /// Going back over a part of the list that is lost would let go of the work that was saved since.
